@@ -1,0 +1,4 @@
+"""`python -m penny.digest`"""
+from penny.core import run
+
+run.main("digest")

@@ -1,0 +1,122 @@
+"""An edition: what goes into it, and as which records. Pure: rows of the item store in, records out.
+
+An edition is named by the morning on which it closes, as a newspaper is. Until then it is a draft, rebuilt as items
+arrive; then it is sealed, which means that its JSON is stored and never built again.
+"""
+from __future__ import annotations
+
+import json
+import time
+from typing import NamedTuple
+
+from penny.core.clock import rfc3339
+from penny.stages import extract, items
+from penny.wire.feed_date import parse_date
+
+FORMAT = 1  # of the stored JSON
+
+
+class Entry(NamedTuple):
+    title: str
+    url: str
+    source: str
+    time: float  # of publication, else of arrival
+    extract: str
+
+
+class Section(NamedTuple):
+    title: str
+    url: str
+    left_out: int  # items of this section for which there was no room
+    entries: tuple[Entry, ...]
+
+
+class Trouble(NamedTuple):
+    """A feed that did not answer when the edition was built."""
+
+    title: str
+    url: str
+    problem: str
+    since: float  # the first of the failures in a row
+
+
+class Edition(NamedTuple):
+    day: str  # YYYY-MM-DD
+    lab: str
+    closes: float
+    sealed: bool
+    sections: tuple[Section, ...]
+    troubles: tuple[Trouble, ...]
+    feeds: int  # how many there are
+    waiting: int  # how many were not asked yet
+
+
+class Limits(NamedTuple):
+    items: int  # in an edition
+    share: float  # of them, in one section
+
+
+def day_of(closes: float) -> str:
+    """The name of the edition that closes then."""
+    return time.strftime("%Y-%m-%d", time.localtime(closes))
+
+
+def most_in_section(limits: Limits) -> int:
+    return max(1, int(limits.items * limits.share))
+
+
+def build(closes: float, lab: str, sealed: bool, feeds: list[items.Feed], newest: dict[int, list[items.Stored]],
+          counts: dict[int, int], limits: Limits) -> Edition:
+    """The edition from the newest items of each feed (`newest`, at most `most_in_section` of each) and the number that
+    each has in all. Where there is too much for an edition, every section gets its first item before any gets a
+    second, and so on; sections stand in the owner's order of the feeds."""
+    rounds = [(rank, -_time(item), feed) for feed, section in newest.items() for rank, item in enumerate(section)]
+    kept: dict[int, int] = {}
+    for _, _, feed in sorted(rounds)[:limits.items]:
+        kept[feed] = kept.get(feed, 0) + 1
+    sections = []
+    for feed in feeds:
+        if feed.id in kept:
+            source = feed.title or feed.url
+            entries = tuple(_entry(item, source) for item in newest[feed.id][:kept[feed.id]])
+            sections.append(Section(source, feed.home_page_url, counts.get(feed.id, 0) - len(entries), entries))
+    troubles = tuple(Trouble(feed.title or feed.url, feed.url, feed.problem, feed.failing_since or closes)
+                     for feed in feeds if feed.problem)
+    waiting = sum(feed.checked is None for feed in feeds)
+    return Edition(day_of(closes), lab, closes, sealed, tuple(sections), troubles, len(feeds), waiting)
+
+
+def _time(item: items.Stored) -> float:
+    return min(item.published or item.arrived, item.arrived)
+
+
+def _entry(item: items.Stored, source: str) -> Entry:
+    body = item.body
+    title = str(body.get("title", ""))
+    words = next((str(body[key]) for key in ("summary", "content_html", "content_text") if body.get(key)), "")
+    text = extract.lead(words, title)
+    return Entry(title or text[:80] or "(no title)", str(body.get("url", "")), source, _time(item), text)
+
+
+def to_json(edition: Edition) -> str:
+    """The edition as JSON, which is also how it is stored. Times are RFC 3339, UTC."""
+    return json.dumps({
+        "format": FORMAT, "day": edition.day, "lab": edition.lab, "closes": rfc3339(edition.closes),
+        "sealed": edition.sealed, "feeds": edition.feeds, "waiting": edition.waiting,
+        "sections": [{"title": section.title, "url": section.url, "left_out": section.left_out, "items": [
+            {**entry._asdict(), "time": rfc3339(entry.time)} for entry in section.entries]}
+            for section in edition.sections],
+        "unreachable": [{**trouble._asdict(), "since": rfc3339(trouble.since)} for trouble in edition.troubles],
+    }, ensure_ascii=False, indent=1) + "\n"
+
+
+def from_json(text: str) -> Edition:
+    """The edition that to_json stored."""
+    stored = json.loads(text)
+    sections = tuple(
+        Section(section["title"], section["url"], section["left_out"],
+                tuple(Entry(**{**entry, "time": parse_date(entry["time"])}) for entry in section["items"]))
+        for section in stored["sections"])
+    troubles = tuple(Trouble(**{**trouble, "since": parse_date(trouble["since"])}) for trouble in stored["unreachable"])
+    return Edition(stored["day"], stored["lab"], parse_date(stored["closes"]) or 0, stored["sealed"], sections, troubles,
+                   stored["feeds"], stored["waiting"])

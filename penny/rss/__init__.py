@@ -1,0 +1,230 @@
+"""The feed collector: reads RSS, Atom and JSON feeds, on each feed's own schedule, into the item store."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from contextlib import closing
+from sqlite3 import Connection
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+from penny.core import files, run, settings as conversion
+from penny.core.errors import PennyError, UsageError, one_line
+from penny.core.run import Context, Verb, option
+from penny.core.terminal import Progress, cut, table
+from penny.rss import collect
+from penny.stages import items
+from penny.wire import feed as shape
+from penny.wire import feed_json, opml
+
+STARTER = ("pipeline", "starter.opml")  # what a first run without any feed begins with
+MAX_FILE = 64 << 20  # bytes of a file that is read whole
+LONGEST_NAP = 60.0  # seconds between two looks at what is due: feeds may be added meanwhile
+
+
+def private(value: str) -> bool:
+    """Whether private addresses may be asked: allow or refuse."""
+    if value not in ("allow", "refuse"):
+        raise ValueError("allow or refuse")
+    return value == "allow"
+
+
+SETTINGS = {"interval": conversion.duration, "private": private, "keep": conversion.integer}
+
+
+def serve(settings: SimpleNamespace, context: Context) -> None:
+    """Collect every feed on its own schedule, and show how that goes."""
+    from penny.rss import site
+    with closing(items.open(context.state_dir, context.log)) as db:
+        begin_with_starter(db, context)
+    collector = threading.Thread(target=_collect_for_ever, args=(settings, context), name="rss-collector")
+    collector.start()
+    try:
+        site.serve(context)
+    finally:
+        collector.join()
+
+
+def _collect_for_ever(settings: SimpleNamespace, context: Context) -> None:
+    while not context.stop.is_set():
+        reason = run.guarded(lambda: _collect_due(settings, context), context.log)
+        if reason:
+            context.log.error("collecting stopped: %s", reason)
+        context.clock.wait(LONGEST_NAP if reason else _until_due(context), context.stop)
+
+
+def _until_due(context: Context) -> float:
+    with closing(items.open(context.state_dir, context.log)) as db:
+        due = min((feed.due for feed in items.feeds(db)), default=0.0)
+    return min(LONGEST_NAP, max(1.0, due - context.clock.time()))
+
+
+def _collect_due(settings: SimpleNamespace, context: Context) -> None:
+    now = context.clock.time()
+    with closing(items.open(context.state_dir, context.log)) as db:
+        # A due time further off than any rest was set by a clock that was wrong.
+        due = [feed for feed in items.feeds(db) if not now < feed.due <= now + 2 * collect.LONGEST_REST]
+
+        def report(result: collect.Result) -> None:
+            kind = "failed" if result.outcome.problem else "unchanged" if result.outcome.items is None else "read"
+            context.figures.count("rss_feeds", "Feeds asked, by how it went.", outcome=kind)
+            context.figures.count("rss_items", "Items that were new.", result.counts.new)
+            # A feed that goes on failing is said once; an unchanged one not at all.
+            if result.counts != (0, 0) or (result.outcome.problem and result.outcome.problem != result.feed.problem):
+                context.log.info("%s", collect.say(result))
+        if due:
+            collect.collect(db, due, collect_options(settings), context.clock, context.stop, report)
+
+
+def collect_options(settings: SimpleNamespace) -> collect.Options:
+    parallel, limits = collect.capacity(collect.read_memory())
+    return collect.Options(settings.interval, settings.private, settings.keep, parallel, limits)
+
+
+def begin_with_starter(db: Connection, context: Context) -> None:
+    """A store that never had a feed begins with the shipped ones."""
+    if items.is_untouched(db):
+        found = opml.parse(files.read_shipped(*STARTER))
+        items.add_feeds(db, [(one.url, one.title) for one in found], context.clock.time())
+        context.log.info("begun with %d feeds that come with penny; see penny rss list, add and remove", len(found))
+
+
+# Verbs
+
+def collect_now(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
+    with closing(items.open(context.state_dir, context.log)) as db:
+        begin_with_starter(db, context)
+        return _ask(db, items.feeds(db), settings, context, options.json)
+
+
+def _ask(db: Connection, feeds: list[items.Feed], settings: SimpleNamespace, context: Context, as_json: bool) -> int:
+    """Ask these feeds now and print what each answered; 1 when none of them answered."""
+    progress = Progress(len(feeds))
+    reached = 0
+
+    def report(result: collect.Result) -> None:
+        nonlocal reached
+        reached += not result.outcome.problem
+        progress.clear()
+        if as_json:
+            print(json.dumps({"url": result.feed.url, "new": result.counts.new, "updated": result.counts.updated,
+                              "error": result.outcome.problem or None}, ensure_ascii=False), flush=True)
+        else:
+            print(cut(collect.say(result), 300), flush=True)
+        progress.step(result.feed.url)
+    try:
+        collect.collect(db, feeds, collect_options(settings), context.clock, context.stop, report)
+    finally:
+        progress.clear()
+    if context.stop.is_set():
+        raise KeyboardInterrupt
+    return run.DONE if reached or not feeds else run.FAULT
+
+
+def add(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
+    url = checked_url(options.url)
+    with closing(items.open(context.state_dir, context.log)) as db:
+        if not items.add_feeds(db, [(url, "")], context.clock.time()):
+            raise PennyError("cannot add %s: it is there already" % url)
+        mine = [feed for feed in items.feeds(db) if feed.url == url]
+        code = _ask(db, mine, settings, context, as_json=False)
+    if code:
+        print("It was added all the same, and will be asked again. To take it back: penny rss remove %s" % url)
+    return run.DONE
+
+
+def checked_url(typed: str) -> str:
+    """A feed's address as the owner typed it; https where no scheme was. Raises UsageError."""
+    url = typed.strip()
+    url = url if "://" in url else "https://" + url
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError("cannot add %s: not an http or https address" % typed)
+    return url
+
+
+def remove(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
+    with closing(items.open(context.state_dir, context.log)) as db:
+        known = [feed.url for feed in items.feeds(db)]
+        for url in options.urls:
+            if not items.remove_feed(db, url):
+                raise PennyError("cannot remove %s: there is no such feed%s" % (url, conversion.nearest(url, known)))
+    return run.DONE
+
+
+def list_feeds(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
+    with closing(items.open(context.state_dir, context.log)) as db:
+        feeds = items.feeds(db)
+    if options.json:
+        for feed in feeds:
+            print(json.dumps(feed._asdict(), ensure_ascii=False))
+    elif feeds:
+        sys.stdout.write(table([(feed.problem or ("up" if feed.checked else "new"), feed.title or "-", feed.url)
+                                for feed in feeds]))
+    else:
+        print("There are no feeds yet. Next: penny rss add URL, or penny rss collect to begin with those that penny ships")
+    return run.DONE
+
+
+def import_feeds(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
+    try:
+        found = opml.parse(read_file(options.file))
+    except shape.MalformedFeed as error:
+        raise PennyError("cannot import %s: %s" % (options.file, error)) from None
+    with closing(items.open(context.state_dir, context.log)) as db:
+        new = items.add_feeds(db, [(one.url, one.title) for one in found], context.clock.time())
+    print("%d feeds added, %d were there already. Next: penny rss collect" % (new, len(found) - new))
+    return run.DONE
+
+
+def export(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
+    with closing(items.open(context.state_dir, context.log)) as db:
+        feeds = items.feeds(db)
+    found = [opml.Subscription(feed.url, feed.title, feed.home_page_url, "") for feed in feeds]
+    sys.stdout.write(opml.render(context.lab.name, found).decode())
+    return run.DONE
+
+
+def parse(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
+    if len(options.files) > 1 and not options.jsonl:
+        raise UsageError("several files need --jsonl")
+    code = run.DONE
+    for name in options.files:
+        try:
+            found: dict = feed_json.render(shape.parse(read_file(name)))
+        except (PennyError, shape.MalformedFeed) as error:
+            found, code = {"error": str(error)}, run.FAULT
+        text = json.dumps(found, ensure_ascii=False, indent=None if options.jsonl else 1)
+        sys.stdout.write(text.encode("utf-8", "replace").decode() + "\n")
+    return code
+
+
+def read_file(name: str) -> bytes:
+    """A file that the owner named, '-' for standard input. Raises PennyError."""
+    try:
+        if name == "-":
+            return files.read_at_most(sys.stdin.buffer, MAX_FILE)
+        with open(name, "rb") as file:
+            return files.read_at_most(file, MAX_FILE)
+    except (OSError, ValueError) as error:
+        raise PennyError("cannot read %s: %s" % (name, one_line(error))) from error
+
+
+_JSON = option("--json", action="store_true", help="one JSON object a line, for scripts")
+VERBS = {
+    "add": Verb(add, (option("url", metavar="URL"),), "add a feed and ask it"),
+    "remove": Verb(remove, (option("urls", metavar="URL", nargs="+"),), "remove feeds, and what they published"),
+    "list": Verb(list_feeds, (_JSON,), "list the feeds and how each fares"),
+    "collect": Verb(collect_now, (_JSON,), "ask every feed now"),
+    "import": Verb(import_feeds, (option("file", metavar="OPML"),), "add the feeds of an OPML file ('-': standard input)"),
+    "export": Verb(export, (), "print the feeds as OPML"),
+    "parse": Verb(parse, (
+        option("--jsonl", action="store_true", help="one feed a line, in order, {\"error\": ...} where one cannot be read"),
+        option("files", metavar="FILE", nargs="+", help="'-' is standard input")), "print feeds as JSON Feed 1.1"),
+}

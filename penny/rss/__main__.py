@@ -1,0 +1,4 @@
+"""`python -m penny.rss`"""
+from penny.core import run
+
+run.main("rss")

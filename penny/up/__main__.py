@@ -1,0 +1,4 @@
+"""`python -m penny.up`"""
+from penny.core import run
+
+run.main("up")

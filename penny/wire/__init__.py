@@ -1,0 +1,1 @@
+"""Formats on the wire: bytes or text to values and back, without a clock, a socket, a file or a log."""

@@ -1,0 +1,236 @@
+"""The edition: what goes in, when it is sealed, and how it looks. The clock is the test's own."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import closing
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+
+from penny.core.clock import rfc3339
+from penny.core.log import Log
+from penny.digest import edition, render
+from penny.digest.desk import Desk
+from penny.stages import items
+from penny.stages.items import Outcome
+from support import FakeClock, context
+
+CLOSE = 1_795_323_600.0  # 2026-11-22 05:00 UTC
+HOUR, DAY = 3600.0, 86400.0
+SETTINGS = SimpleNamespace(closes=300, items=100, share=0.25)
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+class House:
+    """A store, a clock and a desk."""
+
+    def __init__(self, state_dir, settings=SETTINGS):
+        self.clock = FakeClock(CLOSE - 10 * HOUR)
+        self.context = context(state_dir, self.clock)
+        self.desk = Desk(settings, self.context)
+        self.state_dir = str(state_dir)
+
+    def add(self, *titles):
+        with closing(items.open(self.state_dir, Log("t"))) as db:
+            items.add_feeds(db, [("http://%s.example/" % title, title) for title in titles], self.clock.now)
+
+    def publish(self, number, *keys, problem="", **more):
+        with closing(items.open(self.state_dir, Log("t"))) as db:
+            entries = [({"id": key, "title": "Title " + key, "url": "http://x.example/" + key,
+                         "content_html": "<p>First of %s. Second. Third.</p>" % key, **more}, self.clock.now - 60) for key in keys]
+            feed = items.feeds(db)[number]
+            items.keep(db, feed, Outcome(self.clock.now, self.clock.now, problem, feed.title,
+                                         "http://home.example/", items=None if problem else entries), 100)
+
+
+@pytest.fixture
+def house(tmp_path):
+    return House(tmp_path)
+
+
+def titles(found):
+    return {section.title: [entry.title for entry in section.entries] for section in found.sections}
+
+
+def test_the_first_edition_is_the_draft_of_the_next_morning(house):
+    house.add("a", "b")
+    assert (house.desk.today().waiting, house.desk.today().sealed) == (2, False)
+    house.publish(0, "1", "2")
+    house.publish(1, "3")
+    found = house.desk.today()
+    assert found.day == "2026-11-22" and not found.sealed and found.waiting == 0
+    assert titles(found) == {"a": ["Title 1", "Title 2"], "b": ["Title 3"]}
+    entry = found.sections[0].entries[0]
+    assert entry.extract == "First of 1. Second." and entry.source == "a" and entry.time == house.clock.now - 60
+
+
+def test_a_morning_seals_it_and_building_it_again_gives_the_same_bytes(house):
+    house.add("a")
+    house.publish(0, "1")
+    assert house.desk.seal_due() is None
+    house.clock.now = CLOSE
+    made = house.desk.seal_due()
+    assert made.sealed and made.day == "2026-11-22"
+    house.publish(0, "1", "2", title="Changed afterwards")
+    for name, (write, _) in render.FORMATS.items():
+        assert write(house.desk.sealed("2026-11-22")) == write(made), name
+    assert house.desk.seal_due() is None
+    other = Desk(SETTINGS, house.context)
+    assert other.today() == made and titles(other.draft()) == {"a": ["Changed afterwards"]}
+    assert house.desk.days() == ["2026-11-22"]
+
+
+def test_nothing_is_lost_or_repeated_over_a_fortnight(house):
+    house.add("a", "b")
+    published, seen = [], []
+    for hour in range(14 * 24):
+        house.clock.now += HOUR
+        key = "h%d" % hour
+        house.publish(hour % 2, key)
+        published.append("Title " + key)
+        if hour % 5 == 0:
+            house.desk.seal_due()  # late by up to four hours
+    house.clock.now += DAY
+    house.desk.seal_due()
+    for day in house.desk.days():
+        seen += [title for found in titles(house.desk.sealed(day)).values() for title in found]
+    assert sorted(seen) == sorted(published)
+    assert len(house.desk.days()) == 15
+
+
+def test_a_box_that_was_off_for_days_makes_one_edition_of_them(house):
+    house.add("a")
+    house.publish(0, "1")
+    house.clock.now = CLOSE + 3 * DAY + HOUR
+    assert house.desk.seal_due().day == "2026-11-25"
+    assert house.desk.days() == ["2026-11-25"]
+
+
+def test_no_morning_is_sealed_before_there_was_a_feed(house):
+    house.clock.now = CLOSE + HOUR
+    assert house.desk.seal_due() is None
+    house.add("a")
+    assert house.desk.seal_due() is None
+    house.clock.now = CLOSE + DAY
+    assert house.desk.seal_due().day == "2026-11-23"
+
+
+def test_a_clock_that_was_in_the_future_does_not_stop_the_mornings(house):
+    house.add("a")
+    house.clock.now += 4000 * DAY
+    house.publish(0, "future")
+    assert house.desk.seal_due()
+    house.clock.now -= 4000 * DAY
+    house.publish(0, "now")
+    house.clock.now = CLOSE
+    assert titles(house.desk.seal_due()) == {"a": ["Title future", "Title now"]}
+
+
+def test_an_edition_is_shared_out(tmp_path):
+    house = House(tmp_path, SimpleNamespace(closes=300, items=8, share=0.5))
+    house.add("many", "few", "one")
+    house.publish(0, *("m%d" % number for number in range(20)))
+    house.publish(1, "f1", "f2")
+    house.publish(2, "o1")
+    found = house.desk.today()
+    assert {section.title: (len(section.entries), section.left_out) for section in found.sections} == {
+        "many": (4, 16), "few": (2, 0), "one": (1, 0)}
+
+
+def test_with_too_many_sections_each_gets_its_first_item_before_any_gets_a_second(tmp_path):
+    house = House(tmp_path, SimpleNamespace(closes=300, items=5, share=1.0))
+    house.add(*"abcd")
+    for number in range(4):
+        house.publish(number, *("%d-%d" % (number, index) for index in range(5)))
+    assert sorted(len(section.entries) for section in house.desk.today().sections) == [1, 1, 1, 2]
+
+
+def test_what_could_not_be_reached_is_said_with_since_when(house):
+    house.add("a", "b")
+    house.publish(0, problem="name not found")
+    since = house.clock.now
+    house.clock.now += HOUR
+    house.publish(0, problem="name not found")
+    house.publish(1, "1")
+    trouble, = house.desk.today().troubles
+    assert (trouble.title, trouble.problem, trouble.since) == ("a", "name not found", since)
+    for write in (render.text, render.markdown, render.html):
+        assert "name not found, since Sat 21 Nov 19:00" in write(house.desk.today()).replace("\n  ", " ")
+
+
+def test_a_page_with_nothing_says_why(house):
+    assert "There are no feeds" in render.text(house.desk.today())
+    house.add("a", "b")
+    assert '<meta http-equiv="refresh"' in render.html(house.desk.today())
+    assert "0 of 2 feeds asked" in render.html(house.desk.today())
+    house.publish(0, problem="name not found")
+    house.publish(1, problem="name not found")
+    page = render.html(house.desk.today())
+    assert "None of the feeds could be reached" in page and "refresh" not in page
+
+
+def test_json_comes_back_as_the_same_edition(house):
+    house.add("a", "b")
+    house.publish(0, "1")
+    house.publish(1, problem="x")
+    found = house.desk.today()
+    assert edition.from_json(edition.to_json(found)) == found
+    assert json.loads(edition.to_json(found))["sections"][0]["items"][0]["time"] == rfc3339(house.clock.now - 60)
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.links, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append(tag)
+        self.links += [value for name, value in attributes if name in ("href", "src")]
+        assert not any(name.startswith("on") for name, _ in attributes)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+HOSTILE = "</h3><script>alert(1)</script><img src=x onerror=alert(1)>\"'&<b>"
+
+
+def test_other_peoples_words_stay_words(house):
+    house.add(HOSTILE)
+    house.publish(0, "1", title=HOSTILE, content_html="&lt;script&gt;alert(2)&lt;/script&gt; " + HOSTILE)
+    found = house.desk.today()
+    page = Tags(render.html(found))
+    assert "script" not in page.found and "img" not in page.found and "b" not in page.found
+    assert "<script>alert(1)</script>" in page.text
+    marked = render.markdown(found)
+    assert "<script>" not in marked and "\\<script\\>" in marked
+    assert "\x1b" not in render.text(found)
+
+
+def test_text_fits_a_terminal(house):
+    house.add("a")
+    house.publish(0, "1", title="word " * 60, content_html="long " * 200)
+    assert max(map(len, render.text(house.desk.today()).splitlines())) <= 79
+
+
+def test_the_command_prints_every_format_and_names_what_is_wrong(penny):
+    for name in render.FORMATS:
+        assert penny.run("digest", "--format", name).returncode == 0
+    wrong = penny.run("digest", "--day", "yesterday")
+    assert (wrong.returncode, wrong.stderr) == (2, "penny: --day yesterday: expected such as 2026-11-22\n")
+    missing = penny.run("digest", "--day", "2001-01-01")
+    assert missing.returncode == 1 and "there is no edition of 2001-01-01; there are: " in missing.stderr
+    assert penny.run("digest", "--format", "pdf").returncode == 2

@@ -1,0 +1,345 @@
+"""The collector: against real small servers, killed at any moment, and with everything wrong that feeds can be."""
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pty
+import random
+import signal
+import socket
+import socketserver
+import sqlite3
+import subprocess
+import threading
+import time
+
+import pytest
+
+from penny.core import fetch
+from penny.rss import collect
+from penny.stages import items
+from support import Publisher, free_port, get, json_lines, rss, until
+
+NOW = 1_800_000_000.0
+FEED = items.Feed(1, "http://a.example/", "", "", NOW, 0, None, None, None, "", 0, '"old"', "Mon")
+OPTIONS = collect.Options(3600, True, 100, 4, fetch.Limits())
+ALLOW = ("--set", "private=allow")
+
+
+@pytest.fixture
+def publisher():
+    one = Publisher()
+    yield one
+    one.close()
+
+
+def stored(penny):
+    """The titles that each feed has in the store, by its URL."""
+    db = sqlite3.connect(penny.home / "var" / "rss" / "items.db")
+    try:
+        found = {}
+        for url, body in db.execute("SELECT url, body FROM feed LEFT JOIN item ON item.feed = feed.id ORDER BY item.id"):
+            found.setdefault(url, []).extend([json.loads(body)["title"]] if body else [])
+        assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        return found
+    finally:
+        db.close()
+
+
+# What an answer means
+
+def reply(status, body=b"", **headers):
+    return fetch.Reply(status, "http://a.example/", headers, body, (), len(body))
+
+
+def test_an_answer_with_items():
+    outcome, note = collect.outcome_of(FEED, reply(200, rss("A", [("1", "One", "x")]), etag='W/"new"'), OPTIONS, NOW, 0.5)
+    assert (outcome.title, outcome.etag, outcome.problem, note) == ("A", 'W/"new"', "", "")
+    assert [entry["title"] for entry, _ in outcome.items] == ["One"]
+    assert outcome.due == NOW + 3600 * 1.05
+
+
+def test_a_feed_may_ask_for_a_longer_rest_but_not_for_ever():
+    body = rss("A", []).replace(b"<title>A</title>", b"<title>A</title><ttl>%d</ttl>")
+    assert collect.outcome_of(FEED, reply(200, body % 120), OPTIONS, NOW, 0)[0].due == NOW + 7200
+    assert collect.outcome_of(FEED, reply(200, body % 5), OPTIONS, NOW, 0)[0].due == NOW + 3600
+    assert collect.outcome_of(FEED, reply(200, body % 10 ** 9), OPTIONS, NOW, 0)[0].due == NOW + 86400
+
+
+def test_an_unchanged_feed_keeps_its_validators():
+    outcome, _ = collect.outcome_of(FEED, reply(304), OPTIONS, NOW, 0)
+    assert (outcome.items, outcome.etag, outcome.modified, outcome.problem) == (None, '"old"', "Mon", "")
+
+
+@pytest.mark.parametrize("answer, problem, rest", [
+    ("connection refused", "connection refused", 300), (reply(404), "answered with status 404", 3600),
+    (reply(200, b"<html><body>login</body></html>"), "this is an HTML page, not a feed", 3600),
+    (reply(200, b""), "the document is empty", 3600),
+])
+def test_failures(answer, problem, rest):
+    outcome, _ = collect.outcome_of(FEED, answer, OPTIONS, NOW, 0)
+    assert (outcome.problem, outcome.items, outcome.due) == (problem, None, NOW + rest)
+
+
+def test_a_feed_that_fails_is_asked_less_and_less_often_but_never_given_up():
+    rests = [collect.next_due(0, 300, failures, 0) for failures in range(1, 60)]
+    assert rests[:4] == [300, 600, 1200, 2400]
+    assert rests == sorted(rests) and rests[-1] == collect.LONGEST_REST
+
+
+def test_one_host_is_asked_one_feed_after_the_other():
+    feeds = [FEED._replace(url=url) for url in ("http://a/1", "https://A/2", "http://b/1", "http://x@a/3", "http://a:81/")]
+    assert [[feed.url for feed in group] for group in collect.by_host(feeds)] == [
+        ["http://a/1", "https://A/2", "http://x@a/3"], ["http://b/1"], ["http://a:81/"]]
+
+
+def test_a_small_box_fetches_less_at_a_time():
+    assert collect.capacity(64 << 20)[0] == 2 and collect.capacity(8 << 30)[0] == 12
+    assert collect.parse_meminfo("MemTotal:       49184 kB\nMemFree: 1 kB\n") == 49184 * 1024
+    assert collect.parse_meminfo("") == collect.SMALL_BOX
+
+
+# As a command
+
+def test_add_list_collect_remove(penny, publisher):
+    url = publisher.publish("/feed", rss("News", [("1", "One", "First."), ("2", "Two", "Second.")]))
+    added = penny.run("rss", "add", url, *ALLOW)
+    assert (added.returncode, added.stdout) == (0, "News: 2 new, 0 updated\n")
+    again = penny.run("rss", "add", url, *ALLOW)
+    assert (again.returncode, again.stderr) == (1, "penny: cannot add %s: it is there already\n" % url)
+    listed = json_lines(penny.run("rss", "list", "--json").stdout)
+    assert [(feed["url"], feed["title"], feed["problem"]) for feed in listed] == [(url, "News", "")]
+    publisher.publish("/feed", rss("News", [("3", "Three", "Third."), ("2", "Two, corrected", "Second.")]))
+    assert penny.run("rss", "collect", *ALLOW).stdout == "News: 1 new, 1 updated\n"
+    assert penny.run("rss", "collect", *ALLOW).stdout == "News: nothing new\n"
+    assert [status for _, status in publisher.asked] == [200, 200, 304]
+    assert stored(penny) == {url: ["Two, corrected", "One", "Three"]}
+    assert "did you mean %s?" % url in penny.run("rss", "remove", url + "x").stderr
+    assert penny.run("rss", "remove", url).returncode == 0
+    assert stored(penny) == {}
+
+
+def test_feeds_come_and_go_as_opml(penny, publisher, tmp_path):
+    url = publisher.publish("/feed", rss("News & more", []))
+    penny.run("rss", "add", url, *ALLOW)
+    exported = penny.run("rss", "export").stdout
+    (tmp_path / "feeds.opml").write_text(exported)
+    penny.run("rss", "remove", url)
+    told = penny.run("rss", "import", str(tmp_path / "feeds.opml"))
+    assert told.stdout == "1 feeds added, 0 were there already. Next: penny rss collect\n"
+    assert "News & more" in penny.run("rss", "list").stdout
+    assert penny.run("rss", "import", "/nonexistent").stderr == "penny: cannot read /nonexistent: no such file or directory\n"
+
+
+@pytest.mark.parametrize("url", ["ftp://x/", "javascript:alert(1)", "file:///etc/passwd", "http://a b/"])
+def test_an_address_that_is_none(penny, url):
+    ended = penny.run("rss", "add", url)
+    assert ended.returncode == 2 and ended.stderr == "penny: cannot add %s: not an http or https address\n" % url
+
+
+def test_parse(penny, tmp_path):
+    good, bad = tmp_path / "good.xml", tmp_path / "bad.xml"
+    good.write_bytes(rss("A", [("1", "One", "x")]))
+    bad.write_bytes(b"<html></html>")
+    one = penny.run("rss", "parse", str(good))
+    assert one.returncode == 0 and json.loads(one.stdout)["items"][0]["title"] == "One"
+    ended = penny.run("rss", "parse", "--jsonl", str(good), str(bad), str(tmp_path / "none"))
+    assert ended.returncode == 1 and [sorted(line)[0] for line in json_lines(ended.stdout)] == ["home_page_url", "error", "error"]
+    assert penny.run("rss", "parse", str(good), str(bad)).stderr == "penny: several files need --jsonl\n"
+
+
+# What goes wrong
+
+class Endless(socketserver.BaseRequestHandler):
+    """A body of 1 GB, or a gzip bomb of as much."""
+
+    def handle(self):
+        path = self.request.recv(65536).split()[1]
+        if path == b"/bomb":
+            bomb = gzip.compress(b"<rss>" + b" " * (256 << 20), 6)
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb)
+            return
+        self.request.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<rss>")
+        try:
+            for _ in range(1024):
+                self.request.sendall(b" " * (1 << 20))
+        except OSError:
+            pass  # the collector has seen enough
+
+
+def test_everything_that_can_be_wrong_is_one_line_and_the_rest_goes_on(penny, publisher):
+    endless = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=endless.serve_forever, args=(0.05,), daemon=True).start()
+    port = endless.server_address[1]
+    expected = {
+        publisher.publish("/good", rss("Good", [("1", "One", "x")])): "Good: 1 new, 0 updated",
+        publisher.publish("/broken", b"<rss><channel><title>x</title><item>"): "no element found",
+        publisher.publish("/gone", b"", 404): "answered with status 404",
+        publisher.publish("/loop", b"", 302, Location="/loop"): "redirect loop",
+        publisher.publish("/file", b"", 302, Location="file:///etc/passwd"): "redirects to file:",
+        publisher.publish("/page", b"<!doctype html><html><body>Log in"): "this is an HTML page, not a feed",
+        publisher.publish("/binary", bytes(range(256)) * 40): "not well-formed",
+        "http://127.0.0.1:%d/endless" % port: "sent over 8 MiB",
+        "http://127.0.0.1:%d/bomb" % port: "inflates to over 16 MiB",
+        "http://127.0.0.1:%d/" % free_port(): "connection refused",
+        "http://nowhere.invalid/": "name not found",
+    }
+    penny.home.mkdir()
+    (penny.home / "x.opml").write_text("<opml><body>%s</body></opml>" % "".join(
+        '<outline xmlUrl="%s" text=""/>' % url for url in expected))
+    penny.run("rss", "import", str(penny.home / "x.opml"))
+    try:
+        ended = penny.run("rss", "collect", *ALLOW)
+    finally:
+        endless.shutdown()
+        endless.server_close()
+    assert ended.returncode == 0 and ended.stderr == ""
+    lines = ended.stdout.splitlines()
+    assert len(lines) == len(expected)
+    for url, words in expected.items():
+        assert any(words in line and (url in line or "Good" in line) for line in lines), (url, words, lines)
+
+
+def test_private_addresses_are_refused_unless_allowed(penny, publisher):
+    url = publisher.publish("/feed", rss("Mine", []))
+    ended = penny.run("rss", "add", url)
+    assert "refused: 127.0.0.1 is a private address (private = allow lets it in)" in ended.stdout
+    assert publisher.asked == []
+
+
+def test_a_wrong_setting_is_one_line(penny):
+    penny.write_lab("[service rss]\nintervall = 1h\n")
+    ended = penny.run("rss", "collect")
+    assert ended.returncode == 78 and ended.stderr.count("\n") == 1
+    assert "etc/lab.ini [service rss]: unknown key intervall (did you mean interval?)" in ended.stderr
+
+
+def test_a_port_that_is_taken_is_one_line(penny):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = penny.run("rss", "serve", "--set", "port=%d" % port)
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1
+    assert "cannot listen on 127.0.0.1 port %d/tcp: address already in use (is another penny running?)" % port in ended.stderr
+
+
+def test_a_state_directory_that_cannot_be_written_is_one_line(penny):
+    penny.home.mkdir()
+    (penny.home / "var").write_text("in the way")
+    ended = penny.run("rss", "collect")
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1
+    assert "cannot write in %s" % (penny.home / "var") in ended.stderr
+
+
+# Killed, full, starting
+
+def subscribe_many(penny, publisher, feeds, each):
+    """So many feeds of so many items; returns what must be in the store in the end."""
+    expected = {}
+    for number in range(feeds):
+        titles = ["f%d-%d" % (number, index) for index in range(each)]
+        url = publisher.publish("/f%d" % number, rss("F%d" % number, [(title, title, "Text. " * 20) for title in titles]))
+        expected[url] = titles[::-1]
+    penny.home.mkdir(exist_ok=True)
+    (penny.home / "many.opml").write_text("<opml><body>%s</body></opml>" % "".join(
+        '<outline xmlUrl="%s" text=""/>' % url for url in expected))
+    assert penny.run("rss", "import", str(penny.home / "many.opml")).returncode == 0
+    return expected
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_nothing_is_lost_or_doubled(penny):
+    seed = random.randrange(1 << 30)
+    chooser = random.Random(seed)
+    publishers = [Publisher("127.0.0.%d" % (10 + number)) for number in range(8)]
+    expected = {}
+    for one in publishers:
+        expected.update(subscribe_many(penny, one, 1, 60))
+    acknowledged = set()
+    for round in range(25):
+        process = penny.start("rss", "collect", "--json", *ALLOW)
+        time.sleep(chooser.uniform(0.05, 0.6))
+        process.kill()
+        process.wait()
+        for line in penny.log().splitlines():
+            if line.startswith("{"):
+                acknowledged.add(json.loads(line)["url"])
+        found = stored(penny)
+        for url in expected:
+            assert found[url] in ([], expected[url]), (seed, round)  # whole or not at all
+            assert found[url] or url not in acknowledged, (seed, round)
+        if chooser.random() < 0.3:  # begin anew: the interesting moments are those of the first collection
+            for url in expected:
+                penny.run("rss", "remove", url)
+            penny.run("rss", "import", str(penny.home / "many.opml"))
+            for one in publishers:
+                url = one.url + next(iter(one.pages))
+                penny.run("rss", "add", url)
+            acknowledged.clear()
+            (penny.home / "log").write_text("")
+    assert penny.run("rss", "collect", *ALLOW).returncode == 0
+    assert stored(penny) == expected, seed
+    for one in publishers:
+        one.close()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_clear_message_and_no_corruption(penny, publisher, tmp_path):
+    """A real file system of 1 MB, where this user may mount one."""
+    penny.home.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "penny-test", penny.home], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip("may not mount a small file system: %s" % mounted.stderr.strip())
+    try:
+        url = publisher.publish("/small", rss("Small", [("1", "One", "x")]))
+        assert penny.run("rss", "add", url, *ALLOW).returncode == 0
+        big = publisher.publish("/big", rss("Big", [(str(number), "T%d" % number, "x" * 5000) for number in range(300)]))
+        ended = penny.run("rss", "add", big, *ALLOW)
+        assert ended.returncode == 1 and "items.db: the disk is full" in ended.stderr and ended.stderr.count("\n") == 1
+        assert stored(penny) == {url: ["One"], big: []}
+        assert "One" in penny.run("digest").stdout  # what can be served is served
+        subprocess.run(["mount", "-o", "remount,size=20m", penny.home], check=True)
+        assert penny.run("rss", "collect", *ALLOW).returncode == 0
+        assert len(stored(penny)[big]) == 300
+    finally:
+        subprocess.run(["umount", penny.home], check=True)
+
+
+def test_the_service_collects_what_is_due_and_shows_it(penny, publisher):
+    url = publisher.publish("/feed", rss("News", [("1", "One", "x")]))
+    penny.run("rss", "add", url, *ALLOW, "--set", "interval=1s")
+    publisher.publish("/feed", rss("News", [("1", "One", "x"), ("2", "Two", "x")]))
+    port = free_port()
+    process = penny.start("rss", "serve", *ALLOW, "--set", "port=%d" % port, "--set", "interval=1s")
+    until(lambda: stored(penny)[url] == ["One", "Two"], what="the second collection")
+    status, fields, body = get(port)
+    assert status == 200 and b"News" in body
+    assert b'rss_items_total 1' in get(port, "/metrics")[2]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 0
+    assert "ready on 127.0.0.1:%d" % port in penny.log()
+
+
+def test_a_first_run_begins_with_the_shipped_feeds(penny):
+    ended = penny.run("rss", "collect", "--json", env={"LC_ALL": "C"})
+    assert len(json_lines(ended.stdout)) == 8
+    assert "begun with 8 feeds" in ended.stderr
+
+
+def test_a_terminal_sees_a_progress_bar_and_ctrl_c_ends_it(penny, publisher):
+    publisher.delay = 0.2
+    subscribe_many(penny, publisher, 6, 1)
+    reader, writer = pty.openpty()
+    process = subprocess.Popen(penny.command("rss", "collect", *ALLOW, "--home", str(penny.home)), stdin=writer, stdout=writer,
+                               stderr=writer, env=penny.environment(COLUMNS="80"), start_new_session=True)
+    seen = b""
+    end = time.monotonic() + 20
+    while b"2/6" not in seen and time.monotonic() < end:
+        seen += os.read(reader, 4096)
+    assert b"[######" in seen
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    os.close(reader)
+    os.close(writer)
