@@ -9,7 +9,7 @@ blocking file for each connection and the email parser, does not.
 A connection waits for exactly one kind of thing (class Waiting), each of which has its limit of time in Limits. Those
 that wait for the same are kept in order of since when, so neither deadlines nor making room look at all of them.
 
-What is refused, and what an answer looks like, is http_head's. Not here: TLS, chunked bodies, ranges, files, and
+What is refused, and what an answer looks like, is http_message's. Not here: TLS, chunked bodies, ranges, files, and
 deadlines for what a route does: four routes that hang are a server whose cheap routes alone answer.
 """
 from __future__ import annotations
@@ -28,9 +28,9 @@ import time
 from itertools import takewhile
 from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence
 
-from penny.core import figures, http_head
+from penny.core import figures, http_message
 from penny.core.errors import one_line
-from penny.core.http_head import Request, Response, Route, as_json, html, problem  # noqa: F401 (for who writes routes)
+from penny.core.http_message import Request, Response, Route, as_json, html, problem  # noqa: F401 (for routes)
 
 if TYPE_CHECKING:
     from penny.core.run import Context
@@ -42,7 +42,7 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 BATCH = 64  # visitors accepted at a time, so that those already here get their turn
 SPARE_DESCRIPTORS = 64  # for the stores and files of the services in this process
 
-_UNREAD = http_head.Head("GET", "*", {}, {}, "", 1, 0, False, False)  # in the place of one that was refused, or is over
+_UNREAD = http_message.Head("GET", "*", {}, {}, "", 1, 0, False, False)  # instead of one refused, or over
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -108,7 +108,7 @@ class Server(http.server.HTTPServer):
         # Not HTTPServer's own: that makes a socket, and asks the name service for this machine's name.
         socketserver.BaseServer.__init__(self, sockets[0].getsockname(), Connection)
         self.context, self.limits, self.listeners = context, limits, sockets
-        self.site = http_head.Site(routes, hosts, socket.gethostname())
+        self.site = http_message.Site(routes, hosts, socket.gethostname())
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         spare = limits.connections if soft == resource.RLIM_INFINITY else soft - SPARE_DESCRIPTORS
         self.most = max(1, min(limits.connections, spare))
@@ -331,7 +331,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self.connection.close()
 
     def read_head(self) -> None:
-        data = self.connection.recv(http_head.MAX_HEAD)
+        data = self.connection.recv(http_message.MAX_HEAD)
         if not data:
             return self.close()
         self.buffer += data
@@ -347,12 +347,12 @@ class Connection(http.server.BaseHTTPRequestHandler):
     def parse_request(self) -> bool:
         """Take a head out of the buffer; returns whether there was one. What is wrong with it is answered."""
         try:
-            end = http_head.end(self.buffer)
+            end = http_message.end(self.buffer)
             if end:
-                self.head = http_head.parse(self.buffer[:end])
+                self.head = http_message.parse(self.buffer[:end])
                 self.buffer = self.buffer[end:]
                 return True
-        except http_head.Refused as refusal:
+        except http_message.Refused as refusal:
             self.refuse(refusal.status, refusal.reason)
             return False
         if self.kind is not self.server.heads:  # its time runs from the first byte, whatever drips in after that
@@ -416,7 +416,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self.put(problem(500, "this page failed; the log says why"), plain=True)
 
     def put(self, response: Response, plain: bool) -> None:
-        response = http_head.complete(self.head, response, self.close_connection, plain)
+        response = http_message.complete(self.head, response, self.close_connection, plain)
         self.wfile = Pieces()
         self.send_response(response.status)
         # What send_header does, for all at once: eight calls of it cost as much as reading the request.

@@ -5,21 +5,17 @@ like any other. Only the head of a long text is looked at, so that the work is b
 """
 from __future__ import annotations
 
-import html
 import re
+
+from penny.wire import feed as shape
 
 MAX_SOURCE = 8000  # characters of HTML or text that are looked at
 MAX_EXTRACT = 360  # characters of an extract
 MAX_SENTENCES = 2
 
-# What is not text at all, then tags that end a line, then every other tag. A tag is taken to end before the next "<":
-# that keeps the work linear, whatever is left open.
-_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style|template|svg|head|title)\b[^<>]*>.*?(?:</\1\s*>|\Z)", re.S | re.I)
-_BREAK = re.compile(r"</?(?:p|div|br|li|ul|ol|h[1-6]|tr|table|blockquote|pre|figure|figcaption|section|article|hr)\b[^<>]*>?",
-                    re.I)
-_TAG = re.compile(r"<[a-zA-Z/!?][^<>]*>?")
-# C0 and C1 controls, zero-width and bidirectional controls (UAX #9): they have no place in one line of plain text.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+# What was left open, if only because the head was cut there: to the end, it is not text.
+_OPEN = re.compile(r"<(?:script\b|style\b|!--).*\Z|<[a-zA-Z/!?][^<>]*\Z", re.S | re.I)
+_PARAGRAPH = re.compile(r"\n[ \t\r]*\n\s*")  # in plain text; a single line break is only where a line was full
 _END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*(?=\s+[^\s a-z]|\s*$)|[\u3002\uff01\uff1f](?=\S)")
 # A full stop after these ends no sentence.
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|approx|No|Nr|z\.B|bzw|ca|Inc|Ltd|Co|Jr|Sr|Gen|Rep"
@@ -27,12 +23,14 @@ _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|appro
 
 
 def plain(source: str) -> str:
-    """The text of a piece of HTML, or of plain text, with one space between words and a line for each block."""
+    """The text of a piece of HTML, or of plain text: a line for each block, one space between words."""
     head = source[:MAX_SOURCE]
     if "<" in head:
-        head = _TAG.sub("", _BREAK.sub("\n", _HIDDEN.sub(" ", head)))
-    text = _UNSEEN.sub("", html.unescape(head))
-    lines = (" ".join(line.split()) for line in text.split("\n"))
+        head = _OPEN.sub("", shape.without_hidden(head))
+        head = shape.BREAK.sub("\n", " ".join(head.split()))
+    else:
+        head = "\n".join(" ".join(part.split()) for part in _PARAGRAPH.split(head))
+    lines = map(shape.plain, head.split("\n"))
     return "\n".join(line for line in lines if line)
 
 

@@ -309,7 +309,7 @@ _INVISIBLE = ("\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200b\u200e\u200f\u202
               "\ufeff\ufffe\uffff")
 _INVISIBLES = re.compile(f"[{_INVISIBLE}]")
 _TAG = re.compile(r"<[a-zA-Z/!?][^<>]*>")
-_BREAK = re.compile(r"<(?:/?(?:p|div|br|li|h[1-6]|t[rdh]|[uod]l|dt|dd|blockquote|pre|hr)\b)[^<>]*>", re.I)
+BREAK = re.compile(r"<(?:/?(?:p|div|br|li|h[1-6]|t[rdh]|[uod]l|dt|dd|blockquote|pre|hr)\b)[^<>]*>", re.I)
 _HIDDEN = re.compile(r"<(!--|script\b|style\b)", re.I)
 _HIDDEN_END = {"!--": re.compile("-->"), "script": re.compile(r"</script\b[^<>]*>", re.I),
                "style": re.compile(r"</style\b[^<>]*>", re.I)}
@@ -326,7 +326,7 @@ def unescape(text: str) -> str:
     return html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
 
 
-def _without_hidden(text: str) -> str:
+def without_hidden(text: str) -> str:
     """`text` without comments, scripts and style sheets; linear, since each kind fails to end at most once."""
     kept, position, open_kinds = [], 0, set()
     for start in _HIDDEN.finditer(text):
@@ -346,7 +346,7 @@ def plain(text: str, markup: bool = True) -> str:
     """`text` on one line, without control characters and, if it may hold `markup`, without tags and references."""
     if markup:
         if "<" in text:
-            text = _TAG.sub("", _BREAK.sub(" ", _without_hidden(text)))
+            text = _TAG.sub("", BREAK.sub(" ", without_hidden(text)))
         if "&" in text:
             text = unescape(text)
     if text.isprintable() and "  " not in text:   # many times faster than looking for what is invisible

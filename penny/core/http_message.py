@@ -1,4 +1,4 @@
-"""HTTP/1 without a socket: a request's head read from its bytes, its route found, its answer completed.
+"""HTTP/1's messages without a socket: a request's head read from its bytes, its route found, its answer completed.
 
 Reading is strict, because whatever two readers of one byte stream take differently is a way to smuggle a request past
 one of them: what a browser or curl never sends is refused, not repaired, and the caller closes the connection.
@@ -20,6 +20,7 @@ Of RFC 9110: sections 7.4 (a Host that is not ours: 421, against DNS rebinding),
 9.3.7 (OPTIONS *), 10.1.1 (Expect), 12.5.3 (Accept-Encoding), 13.1.2 (If-None-Match), 15.5.6 (405 with Allow).
 
 Every answer carries the fields in STANDING, and HTML the CONTENT_POLICY; a route's own field of the same name wins.
+Not here: sockets, time, and the bytes of a request's body; those are core/web's.
 """
 from __future__ import annotations
 

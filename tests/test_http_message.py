@@ -1,4 +1,4 @@
-"""penny.core.http_head: what is read from the bytes of a head, what is refused, and what an answer is sent with."""
+"""penny.core.http_message: what is read from a head, what is refused, whose route it is, what an answer is sent with."""
 from __future__ import annotations
 
 import random
@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from penny.core import http_head
-from penny.core.http_head import Refused, Response, Route, Site, complete, html, parse
+from penny.core import http_message
+from penny.core.http_message import Refused, Response, Route, Site, complete, html, parse
 
 
 def head(line="GET / HTTP/1.1", *fields, host="penny.example"):
@@ -16,7 +16,7 @@ def head(line="GET / HTTP/1.1", *fields, host="penny.example"):
 
 def read(text):
     """A head as the server reads one: delimited first."""
-    found = http_head.end(text)
+    found = http_message.end(text)
     return parse(text[:found]) if found else None
 
 
@@ -30,7 +30,7 @@ def status_of(text):
 def test_a_head_of_a_browser():
     found = read(head("GET /editions/2026-01-02?format=html&page=2 HTTP/1.1", "Accept:  text/html \t", "Accept: */*",
                       "Cookie: a=1", "Cookie: b=2", "X-Empty:", host="Penny.Example:8080"))
-    assert found == http_head.Head(
+    assert found == http_message.Head(
         "GET", "/editions/2026-01-02", {"format": "html", "page": "2"},
         {"host": "Penny.Example:8080", "accept": "text/html, */*", "cookie": "a=1; b=2", "x-empty": ""},
         "penny.example", 1, 0, True, False)
@@ -177,18 +177,18 @@ def test_other_refusals():
 
 def test_a_broken_head_is_refused_before_its_end():
     assert status_of(b"GET / HTTP/1.1\nHo") == 400
-    assert http_head.end(b"GET / HTTP/1.1\r") == 0
+    assert http_message.end(b"GET / HTTP/1.1\r") == 0
 
 
 def test_bounds_of_a_head():
     def of_size(size):
         return head("GET / HTTP/1.1", "X: " + "x" * (size - len(head("GET / HTTP/1.1", "X: "))))
-    assert len(of_size(http_head.MAX_HEAD)) == http_head.MAX_HEAD
-    assert read(of_size(http_head.MAX_HEAD))
-    assert status_of(of_size(http_head.MAX_HEAD + 1)) == 431
-    assert http_head.end(of_size(http_head.MAX_HEAD)[:-1]) == 0
-    assert status_of(b"x" * http_head.MAX_HEAD) == 431
-    most = ["A%d: b" % number for number in range(http_head.MAX_FIELDS - 1)]
+    assert len(of_size(http_message.MAX_HEAD)) == http_message.MAX_HEAD
+    assert read(of_size(http_message.MAX_HEAD))
+    assert status_of(of_size(http_message.MAX_HEAD + 1)) == 431
+    assert http_message.end(of_size(http_message.MAX_HEAD)[:-1]) == 0
+    assert status_of(b"x" * http_message.MAX_HEAD) == 431
+    most = ["A%d: b" % number for number in range(http_message.MAX_FIELDS - 1)]
     assert read(head("GET / HTTP/1.1", *most))
     assert status_of(head("GET / HTTP/1.1", *most, "One: more")) == 431
 
@@ -198,8 +198,8 @@ def test_bounds_of_a_body():
         return read(head("POST / HTTP/1.1", "Content-Length: " + text)).length
     assert length("0") == length("000") == 0
     assert length("00012") == 12
-    assert length(str(http_head.MAX_BODY)) == http_head.MAX_BODY
-    assert status_of(head("POST / HTTP/1.1", "Content-Length: %d" % (http_head.MAX_BODY + 1))) == 413
+    assert length(str(http_message.MAX_BODY)) == http_message.MAX_BODY
+    assert status_of(head("POST / HTTP/1.1", "Content-Length: %d" % (http_message.MAX_BODY + 1))) == 413
     assert status_of(head("POST / HTTP/1.1", "Content-Length: " + "9" * 5000)) == 413  # too long for int(), too
 
 
@@ -228,21 +228,21 @@ def test_mutated_heads_are_read_or_refused():
                 continue
             if found:
                 assert found.path == "*" or found.path.startswith("/") and "/../" not in found.path + "/"
-                assert "\0" not in found.path and "//" not in found.path and 0 <= found.length <= http_head.MAX_BODY
+                assert "\0" not in found.path and "//" not in found.path and 0 <= found.length <= http_message.MAX_BODY
 
 
 @pytest.mark.parametrize("field, yes", [
     ("gzip", True), ("deflate, gzip", True), ("GZIP ; q=0.5", True), ("*", True), ("gzip;q=0", False), ("gzip; q=0.000", False),
     ("*;q=0", False), ("gzip;q=0, *", False), ("*;q=0, gzip", True), ("", False), ("identity", False), ("gzip;q=x", False)])
 def test_accepts_gzip(field, yes):
-    assert http_head.accepts_gzip(field) is yes
+    assert http_message.accepts_gzip(field) is yes
 
 
 @pytest.mark.parametrize("field, etag, yes", [
     ('"a"', '"a"', True), ('"b", "a"', '"a"', True), ('W/"a"', '"a"', True), ('"a"', 'W/"a"', True), ("*", '"a"', True),
     ('"ab"', '"a"', False), ("a", '"a"', False), ('"b"', '"a"', False), ('"b","c,"', '"c,"', True)])
 def test_matches(field, etag, yes):
-    assert http_head.matches(field, etag) is yes
+    assert http_message.matches(field, etag) is yes
 
 
 def fields_of(response):
@@ -254,8 +254,8 @@ def test_a_page_is_completed():
     found = complete(read(head()), html("<p>hello"), close=False)
     fields = fields_of(found)
     assert (found.status, found.body, fields["Content-Length"]) == (200, b"<p>hello", "8")
-    assert fields["Content-Security-Policy"] == http_head.CONTENT_POLICY
-    assert {name: fields[name] for name, _ in http_head.STANDING} == dict(http_head.STANDING)
+    assert fields["Content-Security-Policy"] == http_message.CONTENT_POLICY
+    assert {name: fields[name] for name, _ in http_message.STANDING} == dict(http_message.STANDING)
     assert "Vary" not in fields and "Connection" not in fields
     again = complete(read(head("GET / HTTP/1.1", "If-None-Match: " + fields["ETag"])), html("<p>hello"), close=True)
     assert (again.status, again.body, fields_of(again)["ETag"]) == (304, b"", fields["ETag"])
@@ -319,9 +319,9 @@ def test_answers_that_cannot_be_sent(response, error):
 
 
 def test_json_is_json():
-    assert http_head.as_json({"name": "caf\u00e9"}).body == '{"name":"caf\u00e9"}'.encode()
+    assert http_message.as_json({"name": "caf\u00e9"}).body == '{"name":"caf\u00e9"}'.encode()
     with pytest.raises(ValueError):
-        http_head.as_json(float("nan"))
+        http_message.as_json(float("nan"))
 
 
 def test_routes():
