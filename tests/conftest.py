@@ -1,6 +1,8 @@
 """What every test can ask for: --slow, a home of its own, and penny as a real process."""
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from support import Penny
@@ -27,3 +29,14 @@ def penny(tmp_path):
     found = Penny(tmp_path / "home")
     yield found
     found.stop_all()
+
+
+@pytest.fixture
+def timezone(monkeypatch):
+    """A function that sets the time zone of this process until the end of the test."""
+    def change(zone):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+    yield change
+    monkeypatch.undo()
+    time.tzset()

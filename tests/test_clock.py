@@ -10,12 +10,8 @@ from penny.core.clock import Clock, Stop, last_time_of_day, next_time_of_day, rf
 
 
 @pytest.fixture
-def berlin(monkeypatch):
-    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+def berlin(timezone):
+    timezone("CET-1CEST,M3.5.0,M10.5.0/3")
 
 
 def local(text):

@@ -2,9 +2,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from contextlib import closing
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -25,12 +22,8 @@ SETTINGS = SimpleNamespace(closes=300, items=100, share=0.25)
 
 
 @pytest.fixture(autouse=True)
-def utc(monkeypatch):
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+def utc(timezone):
+    timezone("UTC")
 
 
 class House:

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from penny.core import listen, log, manifest as manifests, run
+from penny.core import listen, manifest as manifests, run
 from penny.core.errors import PennyError
 from penny.core.log import Log
 from penny.core.manifest import Manifest, Runs, Socket

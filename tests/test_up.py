@@ -4,13 +4,12 @@ from __future__ import annotations
 import json
 import os
 import pty
-import random
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
@@ -270,6 +269,36 @@ def test_systemd_is_told_and_its_sockets_are_taken(house):
         finally:
             process.kill()
             process.stderr.close()
+
+
+@pytest.mark.slow
+def test_two_thousand_idle_visitors_and_a_slow_one_do_not_hinder_a_new_one(house):
+    wanted = 2000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2 * wanted:
+        pytest.skip("may not have %d descriptors" % (2 * wanted))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * wanted), hard))
+    house.start("up")
+    port = house.ports["digest"]
+    until(lambda: get(port))
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(wanted)]
+    slow = socket.create_connection(("127.0.0.1", port))
+    try:
+        for one in idle:
+            one.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for one in idle:
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        spent = []
+        for byte in b"GET / HTTP/1.1\r\nHost: loc":
+            slow.sendall(bytes([byte]))
+            started = time.monotonic()
+            assert get(port)[0] == 200
+            spent.append(time.monotonic() - started)
+        assert sorted(spent)[len(spent) // 2] < 0.25 and max(spent) < 2, spent
+    finally:
+        for one in [*idle, slow]:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_on_a_terminal_it_prints_a_table_and_what_to_type_next(house):

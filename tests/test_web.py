@@ -1,4 +1,4 @@
-"""penny.core.web over real sockets: what is answered and how, to clients that are rude or half gone, and how it stops."""
+"""penny.core.web over real sockets: what is answered and how, to clients rude or half gone too, and how it stops."""
 from __future__ import annotations
 
 import http.client

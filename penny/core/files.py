@@ -47,7 +47,8 @@ def list_shipped(folder: str, ending: str) -> list[str]:
 def read_at_most(file: BinaryIO, most: int) -> bytes:
     """What a file holds. Raises ValueError when that is over `most` bytes. In pieces: read(most) would ask for all that
     memory at once, more than a small box has."""
-    pieces, total = [], 0
+    pieces: list[bytes] = []
+    total = 0
     while True:
         piece = file.read(PIECE)
         if not piece:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import argparse
 
 DONE, FAULT, USAGE, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 78, 130
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 DESCRIPTORS = 8192  # wanted; the cap on connections follows what the box grants
 # What every service that listens can be told, besides its own settings.
 LISTEN = {"listen": conversion.addresses, "port": conversion.port}
@@ -104,6 +105,7 @@ def load_settings(manifest: Manifest, module: ModuleType, home: Home,
 
 def main(name: str, arguments: list[str] | None = None) -> None:
     """Run a service or command by its manifest's name, and exit."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a title must not end a run on an old terminal
     try:
         sys.exit(_run(name, sys.argv[1:] if arguments is None else arguments))
     except UsageError as error:
@@ -168,7 +170,7 @@ def stop_on_signals(stop: Stop) -> None:
         if number == signal.SIGINT and stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         signal.signal(number, handle)
 
 

@@ -70,10 +70,10 @@ def build(closes: float, lab: str, sealed: bool, feeds: list[items.Feed], newest
     """The edition from the newest items of each feed (`newest`, at most `most_in_section` of each) and the number that
     each has in all. Where there is too much for an edition, every section gets its first item before any gets a
     second, and so on; sections stand in the owner's order of the feeds."""
-    rounds = [(rank, -_time(item), feed) for feed, section in newest.items() for rank, item in enumerate(section)]
+    rounds = [(rank, -_time(item), number) for number, section in newest.items() for rank, item in enumerate(section)]
     kept: dict[int, int] = {}
-    for _, _, feed in sorted(rounds)[:limits.items]:
-        kept[feed] = kept.get(feed, 0) + 1
+    for _, _, number in sorted(rounds)[:limits.items]:
+        kept[number] = kept.get(number, 0) + 1
     sections = []
     for feed in feeds:
         if feed.id in kept:

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from penny.core import fetch
 from penny.core.clock import Clock, Stop
-from penny.core.errors import PennyError
 from penny.stages import items
 from penny.wire import feed as shape
 from penny.wire import feed_json

@@ -26,7 +26,8 @@ OPTIONS = (option("--only", metavar="NAME,NAME", help="run these services alone"
 def once(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
     """Run until told to stop."""
     from penny.up.parent import Parent
-    return Parent(choose(options.only), settings, context).run()
+    home = " --home " + options.home if "home" in options else ""
+    return Parent(choose(options.only), settings, context, "penny rss add URL" + home).run()
 
 
 def choose(only: str | None) -> list[Manifest]:

@@ -5,12 +5,13 @@ import importlib
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import threading
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Callable, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from penny.core import figures, listen, privileges, run
 from penny.core.clock import Stop, next_time_of_day
@@ -33,14 +34,15 @@ LAST = 4.0  # seconds that threads have to end
 
 def run_child(process: str, services: list[Manifest], parent: Parent, channel: socket.socket) -> NoReturn:
     """The life of a child, from the fork to its exit."""
-    code = run.FAULT
+    log, code = parent.context.log, run.INTERRUPTED
     try:
         stop = Stop()
         run.stop_on_signals(stop)
-        Runner(process, services, parent, channel, stop).run()
-        code = run.DONE
-    except KeyboardInterrupt:
-        code = run.INTERRUPTED
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, run.STOPPING)
+        reason = run.guarded(Runner(process, services, parent, channel, stop).run, log)
+        if reason:
+            log.error("%s: %s", process, reason)
+        code = run.FAULT if reason else run.DONE
     finally:
         sys.stderr.flush()
         os._exit(code)  # never back into the parent's code, and not held up by a thread that hangs

@@ -17,7 +17,7 @@ from penny.core.manifest import Manifest
 from penny.core.run import Context
 from penny.core.terminal import table
 from penny.up import board
-from penny.up.board import FAILED, PARKED, STARTING, UP, WAITING, State
+from penny.up.board import PARKED, STARTING, UP, State
 
 GRACE = 4.5  # seconds that children have to end; all of `up` ends within 5
 PATIENCE = 10.0  # seconds after which the table is printed, whoever is still starting
@@ -31,8 +31,9 @@ class Child(NamedTuple):
 
 
 class Parent:
-    def __init__(self, chosen: list[Manifest], settings: SimpleNamespace, context: Context) -> None:
+    def __init__(self, chosen: list[Manifest], settings: SimpleNamespace, context: Context, following: str) -> None:
         self.context, self.chosen, self.settings = context, chosen, settings
+        self.following = following  # the command to type next
         self.own = manifests.load("up")
         self.states = {manifest.name: State(STARTING, context.clock.time()) for manifest in chosen}
         self.children: dict[str, Child] = {}
@@ -79,6 +80,8 @@ class Parent:
 
     def _start(self, process: str) -> None:
         ours, theirs = socket.socketpair()
+        # A signal that comes before the child has handlers of its own would set off the parent's in it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, run.STOPPING)
         pid = os.fork()
         if pid == 0:
             ours.close()
@@ -87,6 +90,7 @@ class Parent:
             from penny.up.child import run_child
             mine = [manifest for manifest in self.chosen if manifest.process == process]
             run_child(process, mine, self, theirs)  # never returns
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, run.STOPPING)
         theirs.close()
         self.children[process] = Child(process, pid, ours)
         self.buffers[process] = b""
@@ -155,7 +159,8 @@ class Parent:
         self.told = True
         listen.notify("READY=1")
         if not sys.stdout.isatty():
-            self.context.log.info("ready: %s", ", ".join("%s %s" % (name, s.state) for name, s in self.states.items()))
+            shown = (" ".join((name, *state.addresses[:1], state.state)) for name, state in sorted(self.states.items()))
+            self.context.log.info("ready: %s", ", ".join(shown))
             return
         rows = [("service", "address", "state")]
         for name, state in sorted(self.states.items()):
@@ -165,7 +170,7 @@ class Parent:
         digest = self.states.get("digest")
         if digest and digest.state == UP and digest.addresses:
             print("Read the digest at %s   Stop with Ctrl-C." % digest.addresses[0])
-        print("Next, in another terminal: penny rss add URL\n", flush=True)
+        print("Next, in another terminal: %s\n" % self.following, flush=True)
 
     def _end(self) -> None:
         """Stop the children; whoever does not listen is killed."""
