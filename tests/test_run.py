@@ -15,7 +15,7 @@ from penny.core.errors import PennyError
 from penny.core.log import Log
 from penny.core.manifest import Manifest, Runs, Socket
 from penny.core.run import Home
-from support import ROOT, free_port
+from support import ROOT, context, free_port
 
 
 def test_penny_alone_lists_services_and_commands_with_their_titles(penny):
@@ -189,3 +189,16 @@ def test_installed_from_a_wheel_it_finds_its_files(tmp_path):
     started = subprocess.run([tmp_path / "venv" / "bin" / "penny", "rss", "collect", "--home", tmp_path / "h"],
                              capture_output=True, text=True, env=clean, cwd=tmp_path)
     assert "begun with 8 feeds" in started.stderr
+
+
+def test_a_service_that_crashes_takes_its_other_half_with_it(tmp_path):
+    ended = []
+
+    def other_half(context):
+        context.stop.wait(20)
+        ended.append(context.stop.is_set())
+    outer = context(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        with run.beside(other_half, outer):
+            raise ZeroDivisionError
+    assert ended == [True] and not outer.stop.is_set()

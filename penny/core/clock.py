@@ -49,6 +49,11 @@ class Stop:
     def fileno(self) -> int:
         return self._reader.fileno()
 
+    def close(self) -> None:
+        """Give its descriptors back, when nothing waits on it any more."""
+        self._reader.close()
+        self._writer.close()
+
 
 class Clock:
     """The system's clocks, shown as `scale`, `real` and `shown` say (see PENNY_CLOCK above)."""

@@ -21,8 +21,10 @@ import resource
 import signal
 import socket
 import sys
+import threading
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable, Iterator, NamedTuple
 
 from penny.core import clock as clocks
 from penny.core import listen, manifest as manifests, privileges, settings as conversion
@@ -197,6 +199,21 @@ def guarded(action: Callable[[], object], log: Log) -> str:
         log.error("%s", traceback.format_exc().rstrip())
         return "%s: %s" % (type(error).__name__, " ".join(str(error).split()))
     return ""
+
+
+@contextmanager
+def beside(work: Callable[[Context], None], context: Context) -> Iterator[None]:
+    """Run `work` in a thread of its own while the block runs. Its context has a stop of its own, which is set when the
+    block ends, for whatever reason: a service that crashes must not leave half of itself behind."""
+    own = context._replace(stop=Stop())
+    thread = threading.Thread(target=work, args=(own,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        own.stop.set()
+        thread.join()
+        own.stop.close()
 
 
 def build_parser(manifest: Manifest, module: ModuleType) -> argparse.ArgumentParser:

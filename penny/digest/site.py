@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-import threading
+from functools import partial
 
 from penny.core import run, web
 from penny.core.run import Context
@@ -24,17 +24,13 @@ def serve(desk: Desk, context: Context) -> None:
         found = desk.sealed(day) if re.fullmatch(r"\d{4}-\d\d-\d\d", day) else None
         return _answer(request, found) if found else web.problem(404, "there is no edition of that day")
 
-    sealer = threading.Thread(target=_seal_on_time, args=(desk, context), name="digest-sealer")
-    sealer.start()
-    try:
+    with run.beside(partial(_seal_on_time, desk), context):
         web.serve([
             web.Route("/", lambda request: _answer(request, desk.today())),
             web.Route("/draft", lambda request: _answer(request, desk.draft())),
             web.Route("/editions", listing),
             web.Route("/editions/*", sealed),
         ], context, context.sockets[SOCKET], hosts=("." + context.lab.domain,))
-    finally:
-        sealer.join()
 
 
 def _seal_on_time(desk: Desk, context: Context) -> None:

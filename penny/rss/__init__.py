@@ -4,8 +4,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 from contextlib import closing
+from functools import partial
 from sqlite3 import Connection
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -39,12 +39,8 @@ def serve(settings: SimpleNamespace, context: Context) -> None:
     from penny.rss import site
     with closing(items.open(context.state_dir, context.log)) as db:
         begin_with_starter(db, context)
-    collector = threading.Thread(target=_collect_for_ever, args=(settings, context), name="rss-collector")
-    collector.start()
-    try:
+    with run.beside(partial(_collect_for_ever, settings), context):
         site.serve(context)
-    finally:
-        collector.join()
 
 
 def _collect_for_ever(settings: SimpleNamespace, context: Context) -> None:

@@ -100,17 +100,7 @@ def collect(db: sqlite3.Connection, feeds: list[items.Feed], options: Options, c
     try:
         _keep_all(db, answers, len(threads), options, clock, stop, report)
     finally:
-        quit.set()
-        while any(thread.is_alive() for thread in threads) and not stop.is_set():
-            _drain(answers)
-
-
-def _drain(answers: queue.Queue) -> None:
-    """Let threads that wait for room in the queue go on to their end."""
-    try:
-        answers.get(timeout=0.05)
-    except queue.Empty:
-        pass
+        quit.set()  # each thread ends after the feed at hand, at the latest when its deadline is over
 
 
 def _fetch_all(groups: queue.SimpleQueue, answers: queue.Queue, options: Options, stop: Stop,
@@ -122,7 +112,16 @@ def _fetch_all(groups: queue.SimpleQueue, answers: queue.Queue, options: Options
     except queue.Empty:
         pass
     finally:
-        answers.put(None)
+        _hand_in(None, answers, quit)
+
+
+def _hand_in(answer: tuple[items.Feed, fetch.Reply | str] | None, answers: queue.Queue, quit: threading.Event) -> None:
+    """Put an answer into the queue, unless nobody reads it any more."""
+    while not quit.is_set():
+        try:
+            return answers.put(answer, timeout=0.5)
+        except queue.Full:
+            pass
 
 
 def _fetch_group(group: list[items.Feed], answers: queue.Queue, options: Options, stop: Stop,
@@ -136,7 +135,7 @@ def _fetch_group(group: list[items.Feed], answers: queue.Queue, options: Options
                                limits=options.limits)
         except fetch.FetchError as error:
             answer = error.reason
-        answers.put((feed, answer))
+        _hand_in((feed, answer), answers, quit)
 
 
 def _keep_all(db: sqlite3.Connection, answers: queue.Queue, threads: int, options: Options, clock: Clock, stop: Stop,
