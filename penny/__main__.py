@@ -6,7 +6,6 @@ import sys
 import penny
 from penny.core import manifest as manifests
 from penny.core import run
-from penny.core.errors import ConfigError
 from penny.core.terminal import table
 
 USAGE = """usage: penny NAME [VERB] [OPTION]...
@@ -29,12 +28,14 @@ def overview() -> str:
     return USAGE % "\n".join(parts)
 
 
+def print_overview() -> int:
+    sys.stdout.write(overview())
+    return run.DONE
+
+
 def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        try:
-            sys.stdout.write(overview())
-        except ConfigError as error:
-            sys.exit("penny: %s" % error)
+        run.exit_with(print_overview)
     elif arguments[0] in ("-V", "--version"):
         print("penny", penny.__version__)
     else:

@@ -17,11 +17,11 @@ from pathlib import Path
 from penny.core.clock import Stop
 from penny.core.figures import Figures
 from penny.core.log import Log
-from penny.core.run import Context, Home
-from penny.core.settings import Lab
+from penny.core.run import Context
+from penny.core.settings import Lab, Written
 
 ROOT = Path(__file__).resolve().parent.parent
-LAB = Lab("home", "lab.home.arpa", "", {}, "lab.ini")
+LAB = Lab("home", "lab.home.arpa", "", {})
 
 
 class FakeClock:
@@ -47,7 +47,7 @@ def context(state_dir, clock=None, sockets=None, **more) -> Context:
     """A context as core/run makes it, for calling a service's functions directly."""
     stop = more.pop("stop", None) or Stop()
     return Context(clock or FakeClock(), stop, more.pop("ready", lambda: None), sockets or {}, str(state_dir),
-                   Log("test"), Figures(), more.pop("lab", LAB), Home(str(state_dir), str(state_dir)))
+                   Log("test"), Figures(), more.pop("lab", LAB), Written("lab.ini", "", {}))
 
 
 def free_port() -> int:

@@ -49,7 +49,7 @@ def test_clocks_of_the_same_environment_agree(monkeypatch):
     assert 0.4 < time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("text", ["x", "0@1=2", "-1@1=2", "1@x=2", "1"])
+@pytest.mark.parametrize("text", ["x", "0@1=2", "-1@1=2", "1@x=2", "1", "nan@0=0", "inf@0=0", "1@0=1e300"])
 def test_a_clock_that_cannot_be_read(monkeypatch, text):
     monkeypatch.setenv("PENNY_CLOCK", text)
     with pytest.raises(ValueError):
@@ -86,3 +86,13 @@ def test_every_moment_of_two_years_lies_between_two_closings(berlin):
 def test_rfc3339():
     assert rfc3339(0) == "1970-01-01T00:00:00Z"
     assert rfc3339(1795323600.9) == "2026-11-22T05:00:00Z"
+
+
+def test_a_wait_longer_than_poll_can_count():
+    stop = Stop()
+    previous = signal.signal(signal.SIGALRM, lambda number, frame: stop.set())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert stop.wait(30 * 86400.0)
+    finally:
+        signal.signal(signal.SIGALRM, previous)

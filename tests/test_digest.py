@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ import pytest
 
 from penny.core.clock import rfc3339
 from penny.core.log import Log
+from penny.core.terminal import columns_of
 from penny.digest import edition, render
 from penny.digest.desk import Desk
 from penny.stages import items
@@ -36,11 +36,11 @@ class House:
         self.state_dir = str(state_dir)
 
     def add(self, *titles):
-        with closing(items.open(self.state_dir, Log("t"))) as db:
+        with items.opened(self.state_dir, Log("t")) as db:
             items.add_feeds(db, [("http://%s.example/" % title, title) for title in titles], self.clock.now)
 
     def publish(self, number, *keys, problem="", **more):
-        with closing(items.open(self.state_dir, Log("t"))) as db:
+        with items.opened(self.state_dir, Log("t")) as db:
             entries = [({"id": key, "title": "Title " + key, "url": "http://x.example/" + key,
                          "content_html": "<p>First of %s. Second. Third.</p>" % key, **more}, self.clock.now - 60) for key in keys]
             feed = items.feeds(db)[number]
@@ -131,6 +131,33 @@ def test_a_clock_that_was_in_the_future_does_not_stop_the_mornings(house):
     assert titles(house.desk.seal_due()) == {"a": ["Title future", "Title now"]}
 
 
+@pytest.mark.parametrize("change", [lambda zone: 420, lambda zone: zone("EST5") or 300])
+def test_a_sealed_edition_is_never_replaced_whatever_the_owner_changes(house, timezone, change):
+    house.add("a")
+    house.publish(0, "1")
+    house.clock.now = CLOSE
+    made = house.desk.seal_due()
+    house.clock.now += HOUR
+    house.publish(0, "2")
+    minutes = change(timezone)
+    for _ in range(48):
+        house.clock.now += HOUR
+        desk = Desk(SimpleNamespace(closes=minutes, items=100, share=0.25), house.context)
+        desk.seal_due()
+    assert desk.sealed("2026-11-22") == made
+    titles_of_all = [title for day in desk.days() for found in titles(desk.sealed(day)).values() for title in found]
+    assert sorted(titles_of_all) == ["Title 1", "Title 2"]
+
+
+def test_feeds_that_were_added_under_a_future_clock_are_news_all_the_same(house):
+    house.clock.now += 4000 * DAY
+    house.add("a")
+    house.clock.now = CLOSE + HOUR
+    house.publish(0, "1")
+    house.clock.now = CLOSE + DAY
+    assert titles(house.desk.seal_due()) == {"a": ["Title 1"]}
+
+
 def test_an_edition_is_shared_out(tmp_path):
     house = House(tmp_path, SimpleNamespace(closes=300, items=8, share=0.5))
     house.add("many", "few", "one")
@@ -160,7 +187,7 @@ def test_what_could_not_be_reached_is_said_with_since_when(house):
     trouble, = house.desk.today().troubles
     assert (trouble.title, trouble.problem, trouble.since) == ("a", "name not found", since)
     for write in (render.text, render.markdown, render.html):
-        assert "name not found, since Sat 21 Nov 19:00" in write(house.desk.today()).replace("\n  ", " ")
+        assert "name not found, since Sat 21 Nov 19:00" in write(house.desk.today())
 
 
 def test_a_page_with_nothing_says_why(house):
@@ -215,8 +242,17 @@ def test_other_peoples_words_stay_words(house):
 
 def test_text_fits_a_terminal(house):
     house.add("a")
-    house.publish(0, "1", title="word " * 60, content_html="long " * 200)
-    assert max(map(len, render.text(house.desk.today()).splitlines())) <= 79
+    house.publish(0, "1", "2", title="word " * 60, content_html="long " * 200)
+    house.publish(0, "3", title="\u9577\u3044\u984c\u540d" * 60, content_html="\u6587" * 900)
+    assert max(map(columns_of, render.text(house.desk.today()).splitlines())) <= 79
+
+
+@pytest.mark.parametrize("words, marked", [("&lt;b&gt;", "\\&lt;b\\&gt;"), ("- no list", "\\- no list"),
+                                           ("1. no list", "1\\. no list"), ("12) no list", "12\\) no list"), ("a-b 1.5", "a-b 1.5")])
+def test_words_do_not_become_markdown(house, words, marked):
+    house.add("a")
+    house.publish(0, "1", title="T", content_html="", content_text=words.replace("&", "&amp;"))
+    assert marked in render.markdown(house.desk.today())
 
 
 def test_the_command_prints_every_format_and_names_what_is_wrong(penny):

@@ -18,7 +18,7 @@ LAYERS = {"core": {"core"}, "wire": {"wire"}, "fleet": {"core", "fleet"}, "stage
 SHARED = {"core", "wire", "fleet", "stages"}
 # As of Python 3.9, what penny uses of the standard library; a new name here is looked at in review.
 STDLIB = set("""__future__ argparse ast binascii calendar codecs collections configparser contextlib datetime difflib
-email errno functools hashlib hmac html http importlib io ipaddress itertools json math operator os pathlib pkgutil pwd
+email errno fcntl functools hashlib hmac html http importlib io ipaddress itertools json math operator os pathlib pkgutil pwd
 queue random re resource secrets select selectors shutil signal socket socketserver sqlite3 ssl stat string struct
 subprocess sys tempfile textwrap threading time traceback types typing unicodedata urllib xml zipfile zlib""".split())
 BROAD = {"penny/core/run.py", "penny/core/web.py"}  # where any exception may be caught, and said

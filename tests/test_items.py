@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import random
-from contextlib import closing
+import sqlite3
 
 import pytest
 
-from penny.core import store
 from penny.core.log import Log
 from penny.stages import items
 from penny.stages.items import Counts, Outcome
@@ -16,7 +15,7 @@ NOW = 1_800_000_000.0
 
 @pytest.fixture
 def db(tmp_path):
-    with closing(items.open(str(tmp_path), LOG)) as found:
+    with items.opened(str(tmp_path), LOG) as found:
         items.add_feeds(found, [("http://a.example/", ""), ("http://b.example/", "B")], NOW)
         yield found
 
@@ -88,16 +87,15 @@ def test_failures_are_counted_and_a_success_ends_them(db):
 
 def test_the_store_that_never_had_a_feed(tmp_path, db):
     assert not items.is_untouched(db)
-    for feed in items.feeds(db):
-        assert items.remove_feed(db, feed.url)
-    assert not items.is_untouched(db) and not items.remove_feed(db, "http://a.example/")
-    with closing(items.open(str(tmp_path / "other"), LOG)) as other:
+    assert items.remove_feeds(db, [feed.url for feed in items.feeds(db)]) == 2
+    assert not items.is_untouched(db) and not items.remove_feeds(db, ["http://a.example/"])
+    with items.opened(str(tmp_path / "other"), LOG) as other:
         assert items.is_untouched(other)
 
 
 def test_removing_a_feed_removes_what_it_published(db):
     keep(db, 0, [entry("1")])
-    items.remove_feed(db, "http://a.example/")
+    items.remove_feeds(db, ["http://a.example/"])
     assert bodies(db) == {}
 
 
@@ -114,7 +112,7 @@ def test_the_stamp_differs_after_every_change(db):
     for step in (lambda: keep(db, 0, [entry("1")], NOW + 1), lambda: keep(db, 0, [entry("1", "other")], NOW + 2),
                  lambda: items.keep_unchanged(db, [(items.feeds(db)[1], Outcome(NOW + 3, NOW))]),
                  lambda: items.add_feeds(db, [("http://c.example/", "")], NOW),
-                 lambda: items.remove_feed(db, "http://a.example/")):
+                 lambda: items.remove_feeds(db, ["http://a.example/"])):
         step()
         assert items.stamp(db) not in seen
         seen.add(items.stamp(db))
@@ -138,9 +136,20 @@ def test_windows_by_number_miss_nothing_and_repeat_nothing_whatever_the_clock_do
 
 def test_a_full_disk_keeps_nothing_of_that_feed_and_says_so(db):
     keep(db, 0, [entry("1")])
-    pages = db.execute("PRAGMA page_count").fetchone()[0]
-    db.execute("PRAGMA max_page_count = %d" % (pages + 2))
-    with pytest.raises(store.StoreError, match="items.db: the disk is full"):
+    db.execute("PRAGMA max_page_count = %d" % (db.execute("PRAGMA page_count").fetchone()[0] + 2))
+    with pytest.raises(sqlite3.OperationalError, match="full"):
         keep(db, 1, [entry(str(number), "x" * 5000) for number in range(20)])
     assert bodies(db) == {1: ["1"]} and items.feeds(db)[1].checked is None
     assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+def test_a_feed_that_was_removed_while_it_was_asked_is_no_fault(db):
+    feed = items.feeds(db)[0]
+    items.remove_feeds(db, [feed.url])
+    assert items.keep(db, feed, Outcome(NOW, NOW, items=[entry("1")]), 100) == Counts(0, 0)
+    assert bodies(db) == {}
+
+
+def test_a_password_is_not_shown():
+    feed = items.Feed(1, "https://ada:se@cret@news.example/f?a=@b", "", "", NOW, 0, None, None, None, "", 0, "", "")
+    assert feed.shown_url == feed.name == "https://news.example/f?a=@b"

@@ -89,9 +89,9 @@ def test_a_feed_that_fails_is_asked_less_and_less_often_but_never_given_up():
 
 
 def test_one_host_is_asked_one_feed_after_the_other():
-    feeds = [FEED._replace(url=url) for url in ("http://a/1", "https://A/2", "http://b/1", "http://x@a/3", "http://a:81/")]
+    feeds = [FEED._replace(url=url) for url in ("http://a/1", "https://A/2", "http://b/1", "http://x@a/3", "http://a:81/", "http://[::1")]
     assert [[feed.url for feed in group] for group in collect.by_host(feeds)] == [
-        ["http://a/1", "https://A/2", "http://x@a/3"], ["http://b/1"], ["http://a:81/"]]
+        ["http://a/1", "https://A/2", "http://x@a/3"], ["http://b/1"], ["http://a:81/"], ["http://[::1"]]
 
 
 def test_a_small_box_fetches_less_at_a_time():
@@ -309,10 +309,11 @@ def test_a_full_disk_is_a_clear_message_and_no_corruption(penny, publisher, tmp_
 
 def test_the_service_collects_what_is_due_and_shows_it(penny, publisher):
     url = publisher.publish("/feed", rss("News", [("1", "One", "x")]))
-    penny.run("rss", "add", url, *ALLOW, "--set", "interval=1s")
+    fast = {"PENNY_CLOCK": "600@%f=%f" % (time.time(), NOW)}
+    penny.run("rss", "add", url, *ALLOW, env=fast)
     publisher.publish("/feed", rss("News", [("1", "One", "x"), ("2", "Two", "x")]))
     port = free_port()
-    process = penny.start("rss", "serve", *ALLOW, "--set", "port=%d" % port, "--set", "interval=1s")
+    process = penny.start("rss", "serve", *ALLOW, "--set", "port=%d" % port, env=fast)
     until(lambda: stored(penny)[url] == ["One", "Two"], what="the second collection")
     status, fields, body = get(port)
     assert status == 200 and b"News" in body
@@ -343,3 +344,32 @@ def test_a_terminal_sees_a_progress_bar_and_ctrl_c_ends_it(penny, publisher):
     assert process.wait(10) == 130
     os.close(reader)
     os.close(writer)
+
+
+def test_odd_addresses_in_an_opml_file_are_said_and_the_rest_is_added(penny, publisher):
+    url = publisher.publish("/feed", rss("News", [("1", "One", "x")]))
+    penny.home.mkdir()
+    (penny.home / "x.opml").write_text("<opml><body><outline xmlUrl='http://[::1'/><outline xmlUrl='http://a:99999/'/>"
+                                       "<outline xmlUrl='%s'/></body></opml>" % url)
+    ended = penny.run("rss", "import", str(penny.home / "x.opml"))
+    assert ended.stdout.startswith("1 feeds added") and ended.stderr.count("not an http or https address") == 2
+    assert penny.run("rss", "collect", *ALLOW).stdout == "News: 1 new, 0 updated\n"
+
+
+def test_removing_several_is_all_or_nothing(penny, publisher):
+    url = publisher.publish("/feed", rss("News", []))
+    penny.run("rss", "add", url, *ALLOW)
+    assert penny.run("rss", "remove", url, "http://unknown.example/").returncode == 1
+    assert list(stored(penny)) == [url]
+
+
+def test_an_interval_that_would_have_the_owner_banned_is_refused(penny):
+    ended = penny.run("rss", "list", "--set", "interval=0")
+    assert (ended.returncode, ended.stderr) == (78, "penny: --set: interval = 0: expected a duration of a minute or more, such as 1h\n")
+
+
+def test_a_command_that_reads_standard_input_can_be_interrupted(penny):
+    with subprocess.Popen(penny.command("rss", "parse", "-"), stdin=subprocess.PIPE, env=penny.environment(), cwd=penny.root) as one:
+        time.sleep(0.5)
+        one.send_signal(signal.SIGTERM)
+        assert one.wait(5) == -signal.SIGTERM

@@ -15,7 +15,7 @@ from penny.core.errors import PennyError
 from penny.core.log import Log
 from penny.core.manifest import Manifest, Runs, Socket
 from penny.core.run import Home
-from support import ROOT, context, free_port
+from support import ROOT, context, free_port, until
 
 
 def test_penny_alone_lists_services_and_commands_with_their_titles(penny):
@@ -49,6 +49,32 @@ def test_mistakes_on_the_command_line(penny):
     assert penny.run("rss", "list", "--set", "interval=soon").returncode == 78
 
 
+def test_a_service_without_a_verb_serves(penny):
+    process = penny.start("rss", "--set", "port=%d" % free_port(), "--set", "listen=127.0.0.1")
+    until(lambda: "ready on 127.0.0.1" in penny.log())
+    process.terminate()
+    assert process.wait(5) == 0
+
+
+def test_settings_before_and_after_the_verb_both_count(penny):
+    ended = penny.run("rss", "--set", "bogus=1", "list", "--set", "private=allow")
+    assert ended.returncode == 78 and "unknown key bogus" in ended.stderr
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_closed_standard_streams_are_no_fault(penny, streams):
+    command = "%s -m penny rss list --home %s %s" % (sys.executable, penny.home, streams)
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=penny.environment(), cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_full_standard_output_is_one_line(penny):
+    for unbuffered in ("", "1"):
+        ended = subprocess.run(["sh", "-c", "%s -m penny >/dev/full" % sys.executable], capture_output=True, text=True,
+                               env=penny.environment(PYTHONUNBUFFERED=unbuffered), cwd=ROOT)
+        assert (ended.returncode, ended.stderr) == (1, "penny: cannot write the output: no space left on device\n")
+
+
 def test_a_module_runs_by_itself_too(penny):
     ended = subprocess.run([sys.executable, "-m", "penny.rss", "list", "--home", penny.home], capture_output=True, text=True,
                            env=penny.environment(), cwd=ROOT)
@@ -56,9 +82,11 @@ def test_a_module_runs_by_itself_too(penny):
 
 
 def test_a_reader_that_goes_away_is_no_fault(penny):
-    command = "%s -m penny completion | head -n 1" % sys.executable
-    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=penny.environment(), cwd=ROOT)
-    assert ended.stderr == ""
+    for words in ("completion", "", "rss list"):
+        for unbuffered in ("", "1"):
+            ended = subprocess.run(["sh", "-c", "%s -m penny %s | true" % (sys.executable, words)], capture_output=True, text=True,
+                                   env=penny.environment(PYTHONUNBUFFERED=unbuffered), cwd=ROOT)
+            assert ended.stderr == ""
 
 
 def test_where_things_are(monkeypatch):
@@ -82,6 +110,7 @@ def test_the_net_tells_faults_from_what_is_expected(capsys):
         raise PennyError("cannot reach it")
     assert run.guarded(lambda: None, Log("t")) == ""
     assert run.guarded(refuse, Log("t")) == "cannot reach it" and capsys.readouterr().err == ""
+    assert run.guarded(lambda: sys.exit(3), Log("t")) == "SystemExit: 3"
     assert run.guarded(crash, Log("t")) == "KeyError: 'x\\ny'"
     assert "Traceback" in capsys.readouterr().err
 

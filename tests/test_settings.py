@@ -21,7 +21,7 @@ BAD = [
     (settings.duration, ""), (settings.duration, "soon"), (settings.duration, "5 parsecs"), (settings.duration, "-5m"),
     (settings.size, "8Q"), (settings.size, "-1"), (settings.share, "0"), (settings.share, "101 %"), (settings.share, "x"),
     (settings.boolean, "maybe"), (settings.integer, "-1"), (settings.integer, "1.5"), (settings.integer, "9" * 20),
-    (settings.integer, "١"[:0] + "x"), (settings.port, "65536"), (settings.addresses, "localhost"), (settings.addresses, ""),
+    (settings.count, "0"), (settings.port, "65536"), (settings.addresses, "localhost"), (settings.addresses, ""),
     (settings.time_of_day, "24:00"), (settings.time_of_day, "5"), (settings.timezone, "Europe/Atlantis"),
     (settings.timezone, "../../etc/passwd"),
 ]
@@ -41,9 +41,10 @@ def test_converters_refuse(converter, text):
 def load(tmp_path, lab="", env="", overrides=(), defaults={"interval": "1h", "keep": "10"}):
     (tmp_path / "lab.ini").write_text(lab)
     (tmp_path / "rss.env").write_text(env)
-    found = settings.read_lab(str(tmp_path), ["rss", "digest"])
+    written = settings.read_written(str(tmp_path), ["rss", "digest"])
+    found = settings.parse_lab(written)
     converters = {"interval": settings.duration, "keep": settings.integer}
-    return settings.load("rss", defaults, converters, found, str(tmp_path), overrides)
+    return settings.load("rss", defaults, converters, found, written, overrides)
 
 
 def test_later_sources_win(tmp_path):
@@ -60,6 +61,7 @@ def test_later_sources_win(tmp_path):
     ("[lap]\n", ("unknown section [lap]", "did you mean lab?")),
     ("[lab]\nnam = x\n", ("lab.ini [lab]", "unknown key nam", "did you mean name?")),
     ("[lab]\ntimezone = Mars/Olympus\n", ("timezone = Mars/Olympus", "expected a time zone")),
+    ("[service rss]\nkeep = many\n  lines\n", ("keep = many lines", "expected a whole number")),
     ("[service rss]\nkeep = many\n", ("lab.ini [service rss]", "keep = many", "expected a whole number")),
     ("keep = 1\n", ("cannot read", "lab.ini")),
     ("[service rss]\nkeep\n", ("line 2 is neither",)),
@@ -87,9 +89,14 @@ def test_mistakes_in_the_other_sources(tmp_path):
 def test_a_file_that_is_not_text_is_named(tmp_path):
     (tmp_path / "lab.ini").write_bytes(b"[lab]\nname = \xff\n")
     with pytest.raises(ConfigError, match="lab.ini: not UTF-8 at byte 13"):
-        settings.read_lab(str(tmp_path), [])
+        settings.read_written(str(tmp_path), [])
 
 
 def test_a_percent_sign_and_a_hash_are_just_characters(tmp_path):
     (tmp_path / "lab.ini").write_text("[lab]\nname = 100% #1 = best\n")
-    assert settings.read_lab(str(tmp_path), []).name == "100% #1 = best"
+    assert settings.parse_lab(settings.read_written(str(tmp_path), [])).name == "100% #1 = best"
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "lab.ini").write_bytes(b"\xef\xbb\xbf[lab]\nname = x\n")
+    assert settings.parse_lab(settings.read_written(str(tmp_path), [])).name == "x"

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from penny.core import store
+from penny.core.errors import PennyError
 from penny.core.log import Log
 
 ONE = (("CREATE TABLE a (x INTEGER)",),)
@@ -19,78 +20,121 @@ def path(tmp_path):
     return str(tmp_path / "var" / "svc" / "svc.db")
 
 
+def open_(tmp_path, migrations):
+    return store.opened(path(tmp_path), migrations, LOG)
+
+
 def test_a_new_store_is_migrated_and_stays(tmp_path):
-    with store.transaction(store.open(path(tmp_path), ONE, LOG)) as db:
+    with open_(tmp_path, ONE) as db, store.transaction(db):
         db.execute("INSERT INTO a VALUES (1)")
-    again = store.open(path(tmp_path), TWO, LOG)
-    assert again.execute("SELECT x FROM a").fetchone()[0] == 1
-    assert again.execute("SELECT y FROM b").fetchone()[0] == 7
-    assert again.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    with open_(tmp_path, TWO) as again:
+        assert again.execute("SELECT x FROM a").fetchone()[0] == 1
+        assert again.execute("SELECT y FROM b").fetchone()[0] == 7
+        assert again.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path):
-    store.open(path(tmp_path), ONE, LOG).close()
-    bad = ONE + (("CREATE TABLE c (z)", "CREATE TABLE a (x)"),)
+    with open_(tmp_path, ONE):
+        pass
     with pytest.raises(store.StoreError, match="already exists"):
-        store.open(path(tmp_path), bad, LOG)
-    names = [row[0] for row in store.open(path(tmp_path), ONE, LOG).execute("SELECT name FROM sqlite_master")]
-    assert names == ["a"]
+        with open_(tmp_path, ONE + (("CREATE TABLE c (z)", "CREATE TABLE a (x)"),)):
+            pass
+    with open_(tmp_path, ONE) as db:
+        assert [row[0] for row in db.execute("SELECT name FROM sqlite_master")] == ["a"]
 
 
 def test_a_newer_store_is_refused(tmp_path):
-    store.open(path(tmp_path), TWO, LOG).close()
+    with open_(tmp_path, TWO):
+        pass
     with pytest.raises(store.StoreError, match="newer penny"):
-        store.open(path(tmp_path), ONE, LOG)
+        with open_(tmp_path, ONE):
+            pass
 
 
-def test_a_corrupt_store_is_set_aside_and_said(tmp_path, capsys):
-    with store.transaction(store.open(path(tmp_path), ONE, LOG)) as db:
-        db.execute("INSERT INTO a VALUES (1)")
-    db.close()
+def kept(tmp_path):
+    return [name for name in os.listdir(os.path.dirname(path(tmp_path))) if ".corrupt-" in name and not name.endswith(("-wal", "-shm"))]
+
+
+def fill(tmp_path, rows):
+    with open_(tmp_path, ONE) as db, store.transaction(db):
+        db.executemany("INSERT INTO a VALUES (?)", [("x" * 500,)] * rows)
+
+
+def test_a_store_with_a_corrupt_head_is_set_aside_at_once_and_said(tmp_path, capsys):
+    fill(tmp_path, 1)
     with open(path(tmp_path), "r+b") as file:
         file.write(b"x" * 64)
-    fresh = store.open(path(tmp_path), ONE, LOG)
-    assert fresh.execute("SELECT count(*) FROM a").fetchone()[0] == 0
-    kept = [name for name in os.listdir(os.path.dirname(path(tmp_path))) if ".corrupt-" in name]
-    assert kept and "is corrupt: kept as" in capsys.readouterr().err
+    with open_(tmp_path, ONE) as fresh:
+        assert fresh.execute("SELECT count(*) FROM a").fetchone()[0] == 0
+    assert len(kept(tmp_path)) == 1 and "is corrupt: kept as" in capsys.readouterr().err
+
+
+def test_a_store_that_is_corrupt_further_in_is_set_aside_when_that_shows(tmp_path, capsys):
+    fill(tmp_path, 200)
+    with open(path(tmp_path), "r+b") as file:
+        file.seek(2 * 4096)
+        file.write(b"x" * 4096 * 8)
+    with pytest.raises(store.StoreError, match="cannot use .*svc.db: database disk image is malformed"):
+        with open_(tmp_path, ONE) as db:
+            db.execute("SELECT sum(length(x)) FROM a").fetchall()
+    fill(tmp_path, 1)
+    assert len(kept(tmp_path)) == 1 and "is corrupt: kept as" in capsys.readouterr().err
+
+
+def test_many_who_find_it_corrupt_keep_the_original_once(tmp_path):
+    fill(tmp_path, 1)
+    with open(path(tmp_path), "r+b") as file:
+        file.write(b"original" * 8)
+    code = ("import sys; from penny.core import store; from penny.core.log import Log\n"
+            "with store.opened(sys.argv[1], (('CREATE TABLE a (x INTEGER)',),), Log('t')) as db:\n"
+            "    with store.transaction(db): db.execute('INSERT INTO a VALUES (1)')\n")
+    running = [subprocess.Popen([sys.executable, "-c", code, path(tmp_path)], stderr=subprocess.DEVNULL) for _ in range(6)]
+    for process in running:
+        process.wait(30)
+    names = kept(tmp_path)
+    assert len(names) == 1
+    with open(os.path.join(os.path.dirname(path(tmp_path)), names[0]), "rb") as file:
+        assert file.read(8) == b"original"
 
 
 def test_all_or_nothing(tmp_path):
-    db = store.open(path(tmp_path), ONE, LOG)
-    with pytest.raises(ZeroDivisionError):
+    with open_(tmp_path, ONE) as db:
+        with pytest.raises(ZeroDivisionError):
+            with store.transaction(db):
+                db.execute("INSERT INTO a VALUES (1)")
+                raise ZeroDivisionError
+        assert db.execute("SELECT count(*) FROM a").fetchone()[0] == 0
         with store.transaction(db):
-            db.execute("INSERT INTO a VALUES (1)")
-            1 / 0
-    assert db.execute("SELECT count(*) FROM a").fetchone()[0] == 0
-    with store.transaction(db):
-        db.execute("INSERT INTO a VALUES (2)")
-    assert db.execute("SELECT count(*) FROM a").fetchone()[0] == 1
+            db.execute("INSERT INTO a VALUES (2)")
+        assert db.execute("SELECT count(*) FROM a").fetchone()[0] == 1
 
 
 def test_a_full_disk_is_one_line_and_no_corruption(tmp_path):
-    db = store.open(path(tmp_path), (("CREATE TABLE a (x BLOB)",),), LOG)
-    with store.transaction(db):
+    blobs = (("CREATE TABLE a (x BLOB)",),)
+    with open_(tmp_path, blobs) as db, store.transaction(db):
         db.execute("INSERT INTO a VALUES (?)", (b"kept",))
-    pages = db.execute("PRAGMA page_count").fetchone()[0]
-    db.execute("PRAGMA max_page_count = %d" % (pages + 4))
-    with pytest.raises(store.StoreError, match="cannot write .*svc.db: the disk is full"):
-        with store.transaction(db):
-            db.execute("INSERT INTO a VALUES (?)", (b"x" * 100_000,))
-    assert [row[0] for row in db.execute("SELECT x FROM a")] == [b"kept"]
-    assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    with pytest.raises(store.StoreError, match="cannot use .*svc.db: the disk is full"):
+        with open_(tmp_path, blobs) as db:
+            db.execute("PRAGMA max_page_count = %d" % (db.execute("PRAGMA page_count").fetchone()[0] + 4))
+            with store.transaction(db):
+                db.execute("INSERT INTO a VALUES (?)", (b"x" * 100_000,))
+    with open_(tmp_path, blobs) as db:
+        assert [row[0] for row in db.execute("SELECT x FROM a")] == [b"kept"]
+        assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "var").write_text("a file")
-    with pytest.raises(Exception, match="var"):
-        store.open(path(tmp_path), ONE, LOG)
+    with pytest.raises(PennyError, match="var"):
+        with open_(tmp_path, ONE):
+            pass
 
 
 def test_two_processes_open_a_new_store_at_once(tmp_path):
     """Both migrate: the second finds it done."""
     code = ("import sys; from penny.core import store; from penny.core.log import Log\n"
-            "db = store.open(sys.argv[1], (('CREATE TABLE a (x)',),), Log('t'))\n"
-            "with store.transaction(db): db.execute('INSERT INTO a VALUES (1)')\n")
+            "with store.opened(sys.argv[1], (('CREATE TABLE a (x)',),), Log('t')) as db:\n"
+            "    with store.transaction(db): db.execute('INSERT INTO a VALUES (1)')\n")
     (tmp_path / "var" / "svc").mkdir(parents=True)
     running = [subprocess.Popen([sys.executable, "-c", code, path(tmp_path)]) for _ in range(6)]
     assert [process.wait(30) for process in running] == [0] * 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import re
 import resource
 import shutil
@@ -55,6 +56,11 @@ def serve(settings, context):
 '''
 
 
+# The shipped ones are real: a test must not ask them.
+STARTER = "<opml><body>%s</body></opml>" % "".join(
+    '<outline text="Feed %d" xmlUrl="http://feed%d.invalid/"/>' % (number, number) for number in range(8))
+
+
 def manifest(module, runs="always", more=""):
     return "[service]\ntitle = For the tests\nmodule = penny.%s\nruns = %s\n%s" % (module, runs, more)
 
@@ -66,6 +72,7 @@ class House(Penny):
         super().__init__(folder / "home", root=folder / "penny")
         for name in ("penny", "services", "pipeline"):
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (self.root / "pipeline" / "starter.opml").write_text(STARTER)
         self.ports = {name: free_port() for name in ("rss", "digest", "up")}
         self.write_lab("".join("[service %s]\nport = %d\n" % pair for pair in self.ports.items()))
 
@@ -112,7 +119,7 @@ def test_a_page_within_five_seconds_without_settings_or_network(house):
     assert "<h1>" in page
     page = until(lambda: re.search("None of the feeds could be reached", get(house.ports["digest"])[2].decode()), 15,
                  "the page that says what could not be reached").string
-    assert "BBC News" in page and re.search(r"name (not found|look-up)[^<]*, since \w\w\w \d\d", page)
+    assert "Feed 7" in page and re.search(r"name (not found|look-up)[^<]*, since \w\w\w \d\d", page)
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 0
 
@@ -319,6 +326,8 @@ def test_on_a_terminal_it_prints_a_table_and_what_to_type_next(house):
 
 
 def test_only_names_are_checked(house):
+    ended = house.run("up", "--only", "")
+    assert (ended.returncode, ended.stderr) == (2, "penny: --only: expected names of services, such as rss,digest\n")
     ended = house.run("up", "--only", "diggest")
     assert (ended.returncode, ended.stderr) == (2, "penny: --only diggest: there is no service diggest (did you mean digest?)\n")
 
@@ -345,12 +354,35 @@ def test_an_edition_closes_at_its_hour(house):
 
 
 @pytest.mark.slow
+def test_a_signal_at_any_moment_of_the_start_ends_it_in_time(house):
+    seed = random.randrange(1 << 30)
+    chooser = random.Random(seed)
+    for round in range(40):
+        process = house.start("up", start_new_session=True)
+        time.sleep(chooser.uniform(0.05, 0.6))
+        started = time.monotonic()
+        os.killpg(process.pid, chooser.choice([signal.SIGINT, signal.SIGTERM]))
+        process.wait(6)
+        assert time.monotonic() - started < 3, (seed, round)
+    assert "did not stop in time" not in house.log(), seed
+
+
+@pytest.mark.slow
+def test_a_timed_service_that_fails_is_not_well(house):
+    house.install("ticker", TICKER.replace("return 0", "return 1"), manifest("ticker", "every 60s"))
+    house.start("up", env={"PENNY_CLOCK": "500@0=0"})
+    until(lambda: house.state("ticker") in ("failed", "parked"), 15)
+    assert "it ended with status 1" in house.log()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to drop")
 def test_privileges_are_dropped_for_good(house):
     house.python = "/usr/bin/python3"
     for folder in (house.home.parent, *house.home.parents[1:4]):
         if str(folder).startswith("/tmp/"):
             folder.chmod(0o755)
+    (house.home / "etc" / "lab.ini").chmod(0o600)  # it may hold secrets: read while still root
     process = house.start("up")
     until(lambda: house.state("digest") == "up")
     child, = house.processes(process)

@@ -9,10 +9,14 @@ deadlines, kernel timestamps and ntp stay in real time.
 """
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
 import time
+
+
+LONGEST_POLL = 1e9  # milliseconds; poll(2) takes an int
 
 
 class Stop:
@@ -40,14 +44,19 @@ class Stop:
 
     def wait(self, seconds: float) -> bool:
         """Sleep at most `seconds` of real time; returns whether it is set."""
-        if not self._set:
-            poll = select.poll()
-            poll.register(self._reader, select.POLLIN)
-            poll.poll(seconds * 1000)
+        end = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        while not self._set and end > time.monotonic():
+            poll.poll(min(LONGEST_POLL, (end - time.monotonic()) * 1000))
         return self._set
 
     def fileno(self) -> int:
         return self._reader.fileno()
+
+    def wakeup_fd(self) -> int:
+        """For signal.set_wakeup_fd: a signal that another thread took wakes whoever waits on `fileno()` all the same."""
+        return self._writer.fileno()
 
     def close(self) -> None:
         """Give its descriptors back, when nothing waits on it any more."""
@@ -81,9 +90,10 @@ def from_environment() -> Clock:
         return Clock()
     scale, _, rest = text.partition("@")
     real, _, shown = rest.partition("=")
-    if float(scale) <= 0:
-        raise ValueError("PENNY_CLOCK: the scale must be over 0")
-    return Clock(float(scale), float(real), float(shown))
+    values = [float(part) for part in (scale, real, shown)]
+    if not all(map(math.isfinite, values)) or values[0] <= 0 or max(map(abs, values)) > 1e12:
+        raise ValueError("expected SCALE@REAL=SHOWN, the scale over 0, the others Unix seconds")
+    return Clock(*values)
 
 
 def rfc3339(seconds: float) -> str:

@@ -23,3 +23,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[:1].lower() + error.strerror[1:]
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def printable(text: str, instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
+    """Text from outside without what would steer a terminal or break a line."""
+    return "".join(c if c.isprintable() else instead for c in text)

@@ -1,4 +1,4 @@
-"""Files that penny ships, and files that it writes whole or not at all.
+"""Files that penny ships, and files read within a bound.
 
 services/ and pipeline/ lie beside the package in a checkout and inside it, as penny/data/, in a wheel or zipapp
 (setup.py and bin/build-pyz put them there). One rule reads all three homes. pkgutil, not importlib.resources: that costs
@@ -11,7 +11,6 @@ import pkgutil
 from typing import BinaryIO
 
 import penny
-from penny.core.errors import PennyError, one_line
 
 PACKAGE = os.path.dirname(os.path.abspath(penny.__file__))
 CHECKOUT = os.path.dirname(PACKAGE)
@@ -57,24 +56,3 @@ def read_at_most(file: BinaryIO, most: int) -> bytes:
         total += len(piece)
         if total > most:
             raise ValueError("over %d MB" % (most >> 20))
-
-
-def write_atomically(path: str, data: bytes) -> None:
-    """Replace a file: whoever reads it, and whoever finds it after a power cut, sees the old bytes or the new ones.
-
-    Raises PennyError when it cannot be written.
-    """
-    fresh = path + ".new"
-    try:
-        with open(fresh, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise PennyError("cannot write %s: %s" % (path, one_line(error))) from error

@@ -23,9 +23,7 @@ Sockets = dict  # of a manifest's socket name to a list of sockets
 
 def open_sockets(manifest: Manifest, settings: SimpleNamespace, log: Log) -> Sockets:
     """All sockets that a manifest names, bound to every address of the setting `listen`. Raises PennyError."""
-    found = inherited(manifest)
-    if found:
-        return found
+    found: Sockets = {}
     try:
         for index, wanted in enumerate(manifest.sockets):
             port = settings.port if index == 0 else wanted.port
@@ -48,12 +46,13 @@ def duplicate(sockets: Sockets) -> Sockets:
 
 
 def inherited(manifest: Manifest) -> Sockets:
-    """The sockets that systemd passed to this very process (LISTEN_PID, LISTEN_FDS), by protocol in order."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    """The sockets that systemd passed to this very process (LISTEN_PID, LISTEN_FDS), by protocol in order; empty when
+    it passed none. Raises PennyError when they are not those of the manifest."""
+    count = os.environ.get("LISTEN_FDS", "0")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit() or count == "0":
         return {}
-    count = int(os.environ.get("LISTEN_FDS", "0"))
     found: Sockets = {wanted.name: [] for wanted in manifest.sockets}
-    for fd in range(FIRST_FD, FIRST_FD + count):
+    for fd in range(FIRST_FD, FIRST_FD + int(count)):
         one = socket.socket(fileno=fd)
         one.setblocking(False)
         os.set_inheritable(fd, False)
@@ -63,6 +62,9 @@ def inherited(manifest: Manifest) -> Sockets:
         exact = [wanted for wanted in same if wanted.port == port]
         for wanted in (exact or same)[:1]:
             found[wanted.name].append(one)
+    for name, group in found.items():
+        if not group:
+            raise PennyError("cannot listen: systemd passed %s sockets, and none of them is for %s" % (count, name))
     return found
 
 

@@ -9,6 +9,8 @@ import os
 import sys
 import time
 
+from penny.core.errors import printable
+
 LEVELS = {"error": 3, "warning": 4, "info": 6, "debug": 7}  # RFC 5424 section 6.2.1
 
 
@@ -48,7 +50,7 @@ class Log:
             head = "%s %s: %s" % (time.strftime("%Y-%m-%d %H:%M:%S"), self.name, mark)
         lines = (text % values if values else text).splitlines() or [""]
         # Feed titles and peers' words end up here: control characters must not reach a terminal.
-        shown = ("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines)
+        shown = map(printable, lines)
         try:
             sys.stderr.write("".join(head + line + "\n" for line in shown))
             sys.stderr.flush()

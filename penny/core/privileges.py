@@ -17,32 +17,31 @@ SERVICE_USERS = ("penny", "nobody")
 
 
 def service_user(state_dir: str) -> pwd.struct_passwd | None:
-    """Whom a service that root started runs as: the first of SERVICE_USERS who can read the code and reach the state.
-
-    None when no such user can (a checkout or a Python below /root, say): the service then stays root, and says so.
-    """
+    """To whom root gives a new state directory: the first of SERVICE_USERS who can read the code and reach it."""
     for name in SERVICE_USERS:
         try:
             user = pwd.getpwnam(name)
         except KeyError:
             continue
-        if _can_use(user, (os.__file__, penny.__file__), os.path.dirname(state_dir)):
+        if _can_use(user, state_dir):
             return user
     return None
 
 
-def _can_use(user: pwd.struct_passwd, code: tuple[str, ...], above_state: str) -> bool:
-    """Tried, not computed: the real access check knows of groups, ACLs and mounts. A file in a zipapp has no path of
-    its own: what counts there is the nearest path that exists for root."""
-    found = [_existing(path) for path in code]
+def _can_use(user: pwd.struct_passwd, state_dir: str) -> bool:
+    """Tried, not computed: the real access check knows of ACLs and mounts. A file in a zipapp has no path of its own:
+    what counts there is the nearest path that exists for root."""
+    found, groups = [_existing(path) for path in (os.__file__, penny.__file__)], os.getgroups()
+    os.setgroups([])
     os.setegid(user.pw_gid)
     os.seteuid(user.pw_uid)
     try:
         return (all(os.access(path, os.R_OK, effective_ids=True) for path in found)
-                and os.access(above_state, os.X_OK, effective_ids=True))
+                and os.access(os.path.dirname(state_dir), os.X_OK, effective_ids=True))
     finally:
         os.seteuid(0)
         os.setegid(0)
+        os.setgroups(groups)
 
 
 def _existing(path: str) -> str:
@@ -68,15 +67,22 @@ def make_state_dir(state_dir: str) -> None:
 
 
 def drop_privileges(state_dir: str, log: Log) -> None:
-    """Stop being root, for good. Nothing after this can bind a low port or read another user's files."""
+    """Stop being root, for good, and be the owner of the state directory. Nothing after this can bind a low port or
+    read another user's files. Where that cannot be, the log says why, and it goes on as root."""
     if os.geteuid() != 0:
         return
-    owner = os.stat(state_dir)
-    user = service_user(state_dir)
-    if user is None or owner.st_uid != user.pw_uid:
-        log.warning("runs as root: neither %s can read %s and %s and write in %s", " nor ".join(SERVICE_USERS),
-                    os.path.dirname(os.__file__), os.path.dirname(penny.__file__), state_dir)
-        return
-    os.setgroups([])
-    os.setgid(user.pw_gid)
-    os.setuid(user.pw_uid)
+    owner = os.stat(state_dir).st_uid
+    try:
+        user = pwd.getpwuid(owner)
+    except KeyError:
+        user = None
+    if owner == 0 or user is None:
+        log.warning("runs as root, since %s belongs to %s; to change that: useradd --system penny; chown -R penny %s",
+                    state_dir, "root" if owner == 0 else "no user", state_dir)
+    elif not _can_use(user, state_dir):
+        log.warning("runs as root, since %s cannot read %s and %s", user.pw_name, os.path.dirname(os.__file__),
+                    os.path.dirname(penny.__file__))
+    else:
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)

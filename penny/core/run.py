@@ -15,6 +15,7 @@ Exit codes: 0 done; 1 a fault, start me again; 2 wrong usage; 78 bad configurati
 """
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import resource
@@ -24,12 +25,12 @@ import sys
 import threading
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Callable, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Callable, Iterable, Iterator, NamedTuple
 
 from penny.core import clock as clocks
 from penny.core import listen, manifest as manifests, privileges, settings as conversion
 from penny.core.clock import Clock, Stop
-from penny.core.errors import ConfigError, PennyError, UsageError
+from penny.core.errors import ConfigError, PennyError, UsageError, one_line, printable
 from penny.core.figures import Figures
 from penny.core.log import Log
 from penny.core.manifest import Manifest
@@ -56,7 +57,7 @@ class Context(NamedTuple):
     log: Log
     figures: Figures
     lab: conversion.Lab
-    home: Home
+    written: conversion.Written  # what the owner wrote, for whoever loads settings of other services
 
 
 class Verb(NamedTuple):
@@ -93,40 +94,60 @@ def find_home(home: str | None) -> Home:
                 state_dir or ("/var/lib/penny" if root else os.path.join(state, "penny")))
 
 
-def load_settings(manifest: Manifest, module: ModuleType, home: Home,
-                  overrides: list[str] = []) -> tuple[SimpleNamespace, conversion.Lab]:  # noqa: B006 (never changed)
-    """A service's settings and what lab.ini says of the lab. Raises ConfigError."""
-    lab = conversion.read_lab(home.config_dir, manifests.names())
-    converters = dict(getattr(module, "SETTINGS", {}))
+def load_settings(manifest: Manifest, converters: dict[str, conversion.Converter], lab: conversion.Lab,
+                  written: conversion.Written, overrides: Iterable[str] = ()) -> SimpleNamespace:
+    """A service's settings; `listen` and `port` are added where it listens. Raises ConfigError."""
     defaults = {key: setting.default for key, setting in manifest.settings.items()}
     if manifest.sockets:
-        converters.update(LISTEN)
+        converters = {**converters, **LISTEN}
         defaults = {"listen": "127.0.0.1 ::1", "port": str(manifest.sockets[0].port), **defaults}
-    return conversion.load(manifest.name, defaults, converters, lab, home.config_dir, overrides), lab
+    return conversion.load(manifest.name, defaults, converters, lab, written, overrides)
 
 
 def main(name: str, arguments: list[str] | None = None) -> None:
     """Run a service or command by its manifest's name, and exit."""
+    exit_with(lambda: _run(name, sys.argv[1:] if arguments is None else arguments))
+
+
+def exit_with(action: Callable[[], int]) -> None:
+    """Run an action and exit with its code, or with that of the error that ended it, which is said on one line."""
+    _open_standard_streams()
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a title must not end a run on an old terminal
     try:
-        sys.exit(_run(name, sys.argv[1:] if arguments is None else arguments))
+        code = action()
+        sys.stdout.flush()
     except UsageError as error:
-        _end(error, USAGE)
+        code = _say(error, USAGE)
     except ConfigError as error:
-        _end(error, BAD_CONFIGURATION)
+        code = _say(error, BAD_CONFIGURATION)
     except PennyError as error:
-        _end(error, FAULT)
+        code = _say(error, FAULT)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:  # `penny rss list | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(DONE)
-
-
-def _end(error: PennyError, code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.write("penny: %s\n" % error)
+        code = DONE
+    except OSError as error:
+        if error.filename or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        code = _say(PennyError("cannot write the output: %s" % one_line(error)), FAULT)
+    try:
+        sys.stdout.flush()
+    except OSError:  # said above, or nobody reads: what is left in the buffer must not be tried again at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _say(error: PennyError, code: int) -> int:
+    sys.stderr.write("penny: %s\n" % printable(str(error)))
+    return code
+
+
+def _open_standard_streams() -> None:
+    """Where a caller closed one of them: the next socket or store would get its number, and be written to."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), fd)
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))
 
 
 def _run(name: str, arguments: list[str]) -> int:
@@ -134,17 +155,19 @@ def _run(name: str, arguments: list[str]) -> int:
     module = importlib.import_module(manifest.module)
     options = build_parser(manifest, module).parse_args(arguments)
     home = find_home(getattr(options, "home", None))
-    settings, lab = load_settings(manifest, module, home, getattr(options, "set", []))
+    written = conversion.read_written(home.config_dir, manifests.names())
+    lab = conversion.parse_lab(written)
+    overrides = getattr(options, "set_first", []) + getattr(options, "set", [])
+    settings = load_settings(manifest, getattr(module, "SETTINGS", {}), lab, written, overrides)
     conversion.apply_timezone(lab.timezone)
     try:
         clock = clocks.from_environment()
     except ValueError as error:
         raise ConfigError("cannot read PENNY_CLOCK: %s" % error) from None
     context = Context(clock, Stop(), lambda: None, {}, home.state_dir, Log(name, getattr(options, "verbose", False)),
-                      Figures(), lab, home)
+                      Figures(), lab, written)
     if options.verb == "serve":
         return serve_alone(manifest, module, settings, context)
-    stop_on_signals(context.stop)
     run = module.once if options.verb is None else module.VERBS[options.verb].run
     return run(settings, context, options)
 
@@ -153,7 +176,7 @@ def serve_alone(manifest: Manifest, module: ModuleType, settings: SimpleNamespac
     """A service in a process of its own, as under systemd."""
     privileges.make_state_dir(context.state_dir)
     raise_descriptors()
-    sockets = listen.open_sockets(manifest, settings, context.log)
+    sockets = listen.inherited(manifest) or listen.open_sockets(manifest, settings, context.log)
     privileges.drop_privileges(context.state_dir, context.log)
     stop_on_signals(context.stop)
 
@@ -167,13 +190,16 @@ def serve_alone(manifest: Manifest, module: ModuleType, settings: SimpleNamespac
 
 
 def stop_on_signals(stop: Stop) -> None:
-    """SIGTERM and SIGINT set `stop`; a second SIGINT ends at once. SIGPIPE stays ignored: writes fail instead."""
+    """SIGTERM and SIGINT set `stop`; a second SIGINT ends at once. For what watches `stop`: whatever else blocks is
+    better ended by the signal itself. Python runs a handler in the main thread only, but the kernel may give the signal
+    to any thread: hence the wake-up, without which the main thread would sleep on."""
     def handle(number: int, frame: object) -> None:
         if number == signal.SIGINT and stop.is_set():
             raise KeyboardInterrupt
         stop.set()
     for number in STOPPING:
         signal.signal(number, handle)
+    signal.set_wakeup_fd(stop.wakeup_fd(), warn_on_full_buffer=False)
 
 
 def raise_descriptors() -> None:
@@ -194,7 +220,7 @@ def guarded(action: Callable[[], object], log: Log) -> str:
         action()
     except PennyError as error:
         return str(error)
-    except Exception as error:  # the one net of the house: a service that crashes is restarted, whatever it was
+    except (Exception, SystemExit) as error:  # the one net of the house: a service that crashes is restarted, whatever it was
         import traceback
         log.error("%s", traceback.format_exc().rstrip())
         return "%s: %s" % (type(error).__name__, " ".join(str(error).split()))
@@ -219,26 +245,29 @@ def beside(work: Callable[[Context], None], context: Context) -> Iterator[None]:
 def build_parser(manifest: Manifest, module: ModuleType) -> argparse.ArgumentParser:
     """The command line of a service or command, all of it derived from its module and manifest."""
     import argparse  # 1 MB; `penny up` hands its children no command line
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--home", metavar="DIR", help="configuration in DIR/etc and state in DIR/var")
-    common.add_argument("--set", metavar="KEY=VALUE", action="append", help="override one setting")
-    common.add_argument("--verbose", action="store_true", help="log more")
+    def common(set_name: str) -> argparse.ArgumentParser:
+        """What may stand before a verb and after it; argparse would let the later --set forget the earlier one."""
+        found = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+        found.add_argument("--home", metavar="DIR", help="configuration in DIR/etc and state in DIR/var")
+        found.add_argument("--set", metavar="KEY=VALUE", action="append", dest=set_name, help="override one setting")
+        found.add_argument("--verbose", action="store_true", help="log more")
+        return found
     shape = argparse.RawDescriptionHelpFormatter
     verbs = dict(getattr(module, "VERBS", {}))
     has_once = hasattr(module, "once")
-    parser = argparse.ArgumentParser("penny " + manifest.name, parents=[common], formatter_class=shape,
+    parser = argparse.ArgumentParser("penny " + manifest.name, parents=[common("set_first")], formatter_class=shape,
                                      description=manifest.title + ".", epilog=_settings_help(manifest),
                                      allow_abbrev=False)
     _add_options(parser, getattr(module, "OPTIONS", ()))
-    parser.set_defaults(verb=None if has_once else "serve")
     if hasattr(module, "serve"):
         verbs["serve"] = Verb(lambda *_: DONE, (), "run until stopped" + ("" if has_once else " (without a verb, too)"))
     if verbs:
         group = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb")
         for verb, what in verbs.items():
-            sub = group.add_parser(verb, parents=[common], help=what.help, description=what.help[:1].upper()
+            sub = group.add_parser(verb, parents=[common("set")], help=what.help, description=what.help[:1].upper()
                                    + what.help[1:] + ".", formatter_class=shape, allow_abbrev=False)
             _add_options(sub, what.options)
+    parser.set_defaults(verb=None if has_once else "serve")  # after add_subparsers, which has a default of its own
     return parser
 
 
@@ -254,7 +283,9 @@ def _settings_help(manifest: Manifest) -> str:
                  ("port", str(manifest.sockets[0].port), LISTEN_HELP["port"])]
     if not rows:
         return ""
+    from textwrap import wrap
     lines = ["settings (in lab.ini under [service %s], or --set):" % manifest.name]
     for key, default, help in rows:
-        lines += ["  %s = %s" % (key, default)] + (["      " + help] if help else [])
+        lines += ["  %s = %s" % (key, default)]
+        lines += wrap(help, 78, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)

@@ -40,6 +40,13 @@ def integer(value: str) -> int:
     return int(value)
 
 
+def count(value: str) -> int:
+    """A whole number of 1 or more."""
+    if not integer(value):
+        raise ValueError("a whole number of 1 or more")
+    return integer(value)
+
+
 def boolean(value: str) -> bool:
     known = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
     if value.lower() not in known:
@@ -127,7 +134,6 @@ class Lab(NamedTuple):
     domain: str
     timezone: str
     services: dict[str, dict[str, str]]
-    file: str
 
 
 LAB_KEYS: dict[str, Converter] = {"name": text, "domain": text, "timezone": timezone}
@@ -156,14 +162,29 @@ def parse_ini(content: str, name: str) -> Ini:
 def _first_reason(error: configparser.Error) -> str:
     if isinstance(error, configparser.ParsingError) and getattr(error, "errors", None):
         line, content = error.errors[0][:2]
-        return "line %d is neither a [section] nor key = value: %s" % (line, content)
+        return "line %d is neither a [section] nor key = value: %s" % (line, " ".join(content.split()))
     return one_line(error)
+
+
+class Written(NamedTuple):
+    """What the owner wrote, read once, while this process may still be root: such files may hold secrets."""
+
+    lab_file: str
+    lab_text: str
+    env: dict[str, tuple[str, str]]  # by service: the file and its text
+
+
+def read_written(config_dir: str, services: Iterable[str]) -> Written:
+    """The files of a configuration directory, each of which may be missing. Raises ConfigError."""
+    lab_file = os.path.join(config_dir, "lab.ini")
+    files = {name: os.path.join(config_dir, name + ".env") for name in services}
+    return Written(lab_file, read_text(lab_file), {name: (file, read_text(file)) for name, file in files.items()})
 
 
 def read_text(file: str) -> str:
     """A file of the owner's as text, empty when there is none. Raises ConfigError."""
     try:
-        with open(file, encoding="utf-8") as opened:
+        with open(file, encoding="utf-8-sig") as opened:
             return opened.read()
     except FileNotFoundError:
         return ""
@@ -173,12 +194,12 @@ def read_text(file: str) -> str:
         raise ConfigError("cannot read %s: %s" % (file, one_line(error))) from error
 
 
-def read_lab(config_dir: str, services: Iterable[str]) -> Lab:
-    """lab.ini of a configuration directory; one machine needs none at all."""
-    file = os.path.join(config_dir, "lab.ini")
-    known = ["lab"] + ["service " + name for name in services]
+def parse_lab(written: Written) -> Lab:
+    """What lab.ini says; one machine needs none at all. Raises ConfigError."""
+    file = written.lab_file
+    known = ["lab"] + ["service " + name for name in written.env]
     values, given = dict(LAB_DEFAULTS), {}
-    for section, keys in parse_ini(read_text(file), file).items():
+    for section, keys in parse_ini(written.lab_text, file).items():
         if section not in known:
             raise ConfigError("%s: unknown section [%s]%s" % (file, section, nearest(section, known)))
         if section == "lab":
@@ -186,7 +207,7 @@ def read_lab(config_dir: str, services: Iterable[str]) -> Lab:
                 values[key] = str(convert(LAB_KEYS, key, value, "%s [lab]" % file))
         else:
             given[section.partition(" ")[2]] = keys
-    return Lab(values["name"], values["domain"], values["timezone"], given, file)
+    return Lab(values["name"], values["domain"], values["timezone"], given)
 
 
 def convert(converters: Mapping[str, Converter], key: str, value: str, place: str) -> object:
@@ -196,17 +217,18 @@ def convert(converters: Mapping[str, Converter], key: str, value: str, place: st
     try:
         return converters[key](value.strip())
     except ValueError as error:
-        raise ConfigError("%s: %s = %s: expected %s" % (place, key, value, one_line(error))) from None
+        shown = " ".join(value.split())
+        raise ConfigError("%s: %s = %s: expected %s" % (place, key, shown, one_line(error))) from None
 
 
-def load(name: str, defaults: Mapping[str, str], converters: Mapping[str, Converter], lab: Lab, config_dir: str,
+def load(name: str, defaults: Mapping[str, str], converters: Mapping[str, Converter], lab: Lab, written: Written,
          overrides: Iterable[str] = ()) -> SimpleNamespace:
     """The settings of a service as attributes; a dash in a key is an underscore there."""
-    env = os.path.join(config_dir, name + ".env")
-    lines = [line.strip() for line in read_text(env).splitlines()]
+    env, env_text = written.env[name]
+    lines = [line.strip() for line in env_text.splitlines()]
     sources = [
         (list(defaults.items()), "the manifest of %s" % name),
-        (list(lab.services.get(name, {}).items()), "%s [service %s]" % (lab.file, name)),
+        (list(lab.services.get(name, {}).items()), "%s [service %s]" % (written.lab_file, name)),
         ([_pair(line, env) for line in lines if line and not line.startswith("#")], env),
         ([_pair(word, "--set") for word in overrides], "--set"),
     ]

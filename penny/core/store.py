@@ -7,10 +7,11 @@ aside and never deleted. SQLite may be as old as 3.34: no RETURNING, no STRICT.
 """
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Iterator
 
 from penny.core.errors import PennyError, one_line
@@ -28,22 +29,59 @@ class StoreError(PennyError):
     """A store that cannot be read or written."""
 
 
-def open(path: str, migrations: Migrations, log: Log) -> sqlite3.Connection:
-    """A connection to the store at `path`, made and migrated when needed. For one thread; the caller closes it.
+@contextmanager
+def opened(path: str, migrations: Migrations, log: Log) -> Iterator[sqlite3.Connection]:
+    """A connection to the store at `path`, made and migrated when needed, for one thread and one with block.
 
-    Raises StoreError. A corrupt file is renamed to PATH.corrupt-TIME, which is logged, and a fresh one takes its place.
+    Raises StoreError for whatever SQLite reports within the block. A corrupt file is renamed to PATH.corrupt-TIME, which
+    is logged, and a fresh one takes its place: at once if that shows at opening, else for the next who opens it.
     """
     try:
-        _make_folder(os.path.dirname(path))
+        db = _open(path, migrations, log)
         try:
-            return _connect(path, migrations)
+            yield db
+        except sqlite3.DatabaseError as error:
+            if one_line(error) in CORRUPT:
+                db.close()
+                _set_aside(path, migrations, log)
+            raise
+        finally:
+            db.close()
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError("cannot use %s: %s" % (path, _reason(error))) from error
+
+
+def _open(path: str, migrations: Migrations, log: Log) -> sqlite3.Connection:
+    _make_folder(os.path.dirname(path))
+    try:
+        return _connect(path, migrations)
+    except sqlite3.DatabaseError as error:
+        if one_line(error) not in CORRUPT:
+            raise
+    _set_aside(path, migrations, log)
+    return _connect(path, migrations)
+
+
+def _set_aside(path: str, migrations: Migrations, log: Log) -> None:
+    """Rename a store that is corrupt, with its WAL. One process at a time, which looks again first: another may have
+    done it already, and the fresh store must not be taken for the corrupt one."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        try:
+            with closing(_connect(path, migrations)) as db:
+                if db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
+                    return
         except sqlite3.DatabaseError as error:
             if one_line(error) not in CORRUPT:
                 raise
-            log.error("%s is corrupt: kept as %s, a new one is begun", path, set_aside(path))
-            return _connect(path, migrations)
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError("cannot open %s: %s" % (path, _reason(error))) from error
+        aside = "%s.corrupt-%s-%d" % (path, time.strftime("%Y%m%dT%H%M%S"), os.getpid())
+        for ending in ("-wal", "-shm", ""):
+            if os.path.exists(path + ending):
+                os.rename(path + ending, aside + ending)
+        log.error("%s is corrupt: kept as %s, a new one is begun", path, aside)
+    finally:
+        os.close(folder)
 
 
 def _connect(path: str, migrations: Migrations) -> sqlite3.Connection:
@@ -85,7 +123,7 @@ def _migrate(db: sqlite3.Connection, path: str, migrations: Migrations) -> None:
     try:
         version = db.execute("PRAGMA user_version").fetchone()[0]  # again: another process may have been first
         if version > len(migrations):
-            raise StoreError("cannot open %s: it was written by a newer penny (version %d, known are %d)"
+            raise StoreError("cannot use %s: it was written by a newer penny (version %d, known are %d)"
                              % (path, version, len(migrations)))
         for step in migrations[version:]:
             for statement in step:
@@ -97,38 +135,21 @@ def _migrate(db: sqlite3.Connection, path: str, migrations: Migrations) -> None:
         raise
 
 
-def set_aside(path: str) -> str:
-    """Rename a store and its WAL; returns the new name."""
-    aside = "%s.corrupt-%s" % (path, time.strftime("%Y%m%dT%H%M%S"))
-    for ending in ("-wal", "-shm", ""):
-        if os.path.exists(path + ending):
-            os.replace(path + ending, aside + ending)
-    return aside
-
-
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """All of the block, or nothing of it. Raises StoreError when the store cannot be written."""
+    """All of the block, or nothing of it."""
+    db.execute("BEGIN IMMEDIATE")
     try:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield db
-            db.execute("COMMIT")
-        except BaseException:
-            _roll_back(db)
-            raise
-    except sqlite3.Error as error:
-        raise StoreError("cannot write %s: %s" % (path_of(db), _reason(error))) from error
+        yield db
+        db.execute("COMMIT")
+    except BaseException:
+        _roll_back(db)
+        raise
 
 
 def _roll_back(db: sqlite3.Connection) -> None:
     if db.in_transaction:  # on a full disk SQLite has rolled back by itself
         db.execute("ROLLBACK")
-
-
-def path_of(db: sqlite3.Connection) -> str:
-    """The file behind a connection."""
-    return str(db.execute("PRAGMA database_list").fetchone()[2])
 
 
 def _reason(error: Exception) -> str:

@@ -1,10 +1,10 @@
 """What a person sees on a terminal: a progress bar on standard error, and tables that fit its width."""
 from __future__ import annotations
 
-import shutil
 import sys
-import unicodedata
 from typing import Iterable, Sequence
+
+from penny.core.errors import printable
 
 
 class Progress:
@@ -18,7 +18,7 @@ class Progress:
         """One more of `total` is done; `label` says which."""
         self.done += 1
         if self._shown:
-            width = shutil.get_terminal_size().columns - 1
+            width = screen_width() - 1
             filled = 20 * self.done // max(1, self.total)
             line = "[%s%s] %d/%d %s" % ("#" * filled, "." * (20 - filled), self.done, self.total, label)
             sys.stderr.write("\r\x1b[K" + cut(line, width))
@@ -31,19 +31,23 @@ class Progress:
             sys.stderr.flush()
 
 
-def clean(text: str) -> str:
-    """Text from outside without what would steer a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
+def screen_width() -> int:
+    """The columns of the terminal, or of what COLUMNS says."""
+    import shutil
+    return shutil.get_terminal_size().columns
 
 
 def columns_of(text: str) -> int:
     """The columns that a text takes: East Asian wide characters take two, combining ones none (UAX #11)."""
+    import unicodedata  # 1 MB that a service which only logs does without
+    if text.isascii():
+        return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def cut(text: str, width: int) -> str:
     """At most `width` columns of a text, with an ellipsis where something was cut."""
-    text = clean(text)
+    text = printable(text, " ")
     if columns_of(text) <= width:
         return text
     kept, used = [], 0
@@ -55,11 +59,26 @@ def cut(text: str, width: int) -> str:
     return "".join(kept) + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def fold(text: str, width: int, indent: str = "") -> str:
+    """A text in lines of at most `width` columns, each after `indent`; what is written without spaces is cut anywhere."""
+    lines, room = [""], width - len(indent)
+    for word in text.split():
+        if lines[-1] and columns_of(lines[-1]) + 1 + columns_of(word) <= room:
+            lines[-1] += " " + word
+            continue
+        lines.append("")
+        for c in word:
+            if columns_of(lines[-1]) + columns_of(c) > room:
+                lines.append("")
+            lines[-1] += c
+    return "\n".join(indent + line for line in lines if line)
+
+
 def table(rows: Iterable[Sequence[str]]) -> str:
     """Rows in columns; on a terminal the last column is cut to what is left of the width."""
-    rows = [[clean(cell) for cell in row] for row in rows]
+    rows = [[printable(cell, " ") for cell in row] for row in rows]
     widths = [max(columns_of(cell) for cell in column) for column in zip(*rows)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    room = screen_width() if sys.stdout.isatty() else 0
     lines = []
     for row in rows:
         padded = [cell + " " * (width - columns_of(cell)) for cell, width in zip(row, widths)]

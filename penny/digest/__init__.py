@@ -12,7 +12,7 @@ from penny.core.run import Context, option
 from penny.digest import render
 from penny.digest.desk import Desk
 
-SETTINGS = {"closes": conversion.time_of_day, "items": conversion.integer, "share": conversion.share}
+SETTINGS = {"closes": conversion.time_of_day, "items": conversion.count, "share": conversion.share}
 OPTIONS = (
     option("--format", choices=sorted(render.FORMATS), default="text", help="text unless you say otherwise"),
     option("--day", metavar="YYYY-MM-DD", help="an earlier edition; today's unless you say otherwise"),

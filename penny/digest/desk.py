@@ -6,12 +6,12 @@ either was sealed.
 """
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import threading
-from contextlib import closing as closed
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import ContextManager, NamedTuple
 
 from penny.core import store
 from penny.core.clock import last_time_of_day, next_time_of_day
@@ -44,11 +44,11 @@ class Desk:
         self._lock = threading.Lock()
         self._built: _Built | None = None
 
-    def _editions(self) -> sqlite3.Connection:
-        return store.open(os.path.join(self._context.state_dir, "digest", "editions.db"), MIGRATIONS, self._context.log)
+    def _editions(self) -> ContextManager[sqlite3.Connection]:
+        return store.opened(os.path.join(self._context.state_dir, "digest", "editions.db"), MIGRATIONS, self._context.log)
 
-    def _items(self) -> sqlite3.Connection:
-        return items.open(self._context.state_dir, self._context.log)
+    def _items(self) -> ContextManager[sqlite3.Connection]:
+        return items.opened(self._context.state_dir, self._context.log)
 
     def next_closing(self) -> float:
         return next_time_of_day(self._context.clock.time(), self._closes)
@@ -61,15 +61,17 @@ class Desk:
         """
         now = self._context.clock.time()
         closes = last_time_of_day(now, self._closes)
-        with self._lock, closed(self._editions()) as editions, closed(self._items()) as db:
-            if self._is_sealed(editions, closes, now) or not any(feed.added < closes for feed in items.feeds(db)):
+        with self._lock, self._editions() as editions, self._items() as db:
+            # A feed from the future was added while the clock was wrong.
+            has_feeds = any(feed.added < closes or feed.added > now for feed in items.feeds(db))
+            if self._is_sealed(editions, closes, now) or not has_feeds:
                 return None
             with store.transaction(editions):
                 # Asked again under the write lock: a command and the service may both have found it due.
                 if self._is_sealed(editions, closes, now):
                     return None
                 made, last = self._build(editions, db, closes, sealed=True)
-                editions.execute("INSERT OR REPLACE INTO edition (day, closes, last_item, body) VALUES (?, ?, ?, ?)",
+                editions.execute("INSERT INTO edition (day, closes, last_item, body) VALUES (?, ?, ?, ?)",
                                  (made.day, closes, last, edition.to_json(made)))
                 editions.execute("DELETE FROM edition WHERE day NOT IN"
                                  " (SELECT day FROM edition ORDER BY closes DESC LIMIT ?)", (KEPT,))
@@ -78,14 +80,14 @@ class Desk:
     def draft(self) -> Edition:
         """The edition that closes next, as it would be now; built anew only when something was collected since."""
         closes = self.next_closing()
-        with self._lock, closed(self._editions()) as editions, closed(self._items()) as db:
+        with self._lock, self._editions() as editions, self._items() as db:
             stamp = (closes, self._last_sealed(editions)) + items.stamp(db)
             if self._built is None or self._built.stamp != stamp:
                 self._built = _Built(stamp, self._build(editions, db, closes, sealed=False)[0])
             return self._built.edition
 
     def sealed(self, day: str) -> Edition | None:
-        with closed(self._editions()) as editions:
+        with self._editions() as editions:
             row = editions.execute("SELECT body FROM edition WHERE day = ?", (day,)).fetchone()
         return edition.from_json(row[0]) if row else None
 
@@ -95,13 +97,16 @@ class Desk:
 
     def days(self) -> list[str]:
         """The days of all sealed editions, newest first."""
-        with closed(self._editions()) as editions:
+        with self._editions() as editions:
             return [row[0] for row in editions.execute("SELECT day FROM edition ORDER BY closes DESC")]
 
     @staticmethod
     def _is_sealed(editions: sqlite3.Connection, closes: float, now: float) -> bool:
-        """Editions of the future, from days when the clock was wrong, do not stand in the way."""
-        return editions.execute("SELECT 1 FROM edition WHERE closes BETWEEN ? AND ?", (closes, now)).fetchone() is not None
+        """Whether the edition of that morning is sealed. One of the future, from days when the clock was wrong, does not
+        stand in the way; one of the same day does, whatever its hour of closing was: a sealed edition is never replaced,
+        and what arrived since is in the next."""
+        return editions.execute("SELECT 1 FROM edition WHERE day = ? OR closes BETWEEN ? AND ?",
+                                (edition.day_of(closes), closes, now)).fetchone() is not None
 
     @staticmethod
     def _last_sealed(editions: sqlite3.Connection) -> int:
@@ -112,7 +117,7 @@ class Desk:
         """The edition that closes then, and the number of the last item that it covers."""
         after = self._last_sealed(editions)
         db.execute("BEGIN")  # one view of the store for all that is read
-        last = max(after, items.last_before(db, closes))
+        last = max(after, items.last_before(db, closes if sealed else math.inf))
         made = edition.build(closes, self._context.lab.name, sealed, items.feeds(db),
                              items.newest_by_feed(db, after, last, edition.most_in_section(self._limits)),
                              items.count_by_feed(db, after, last), self._limits)

@@ -77,10 +77,10 @@ def build(closes: float, lab: str, sealed: bool, feeds: list[items.Feed], newest
     sections = []
     for feed in feeds:
         if feed.id in kept:
-            source = feed.title or feed.url
+            source = feed.name
             entries = tuple(_entry(item, source) for item in newest[feed.id][:kept[feed.id]])
             sections.append(Section(source, feed.home_page_url, counts.get(feed.id, 0) - len(entries), entries))
-    troubles = tuple(Trouble(feed.title or feed.url, feed.url, feed.problem, feed.failing_since or closes)
+    troubles = tuple(Trouble(feed.name, feed.shown_url, feed.problem, feed.failing_since or closes)
                      for feed in feeds if feed.problem)
     waiting = sum(feed.checked is None for feed in feeds)
     return Edition(day_of(closes), lab, closes, sealed, tuple(sections), troubles, len(feeds), waiting)

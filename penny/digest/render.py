@@ -7,15 +7,15 @@ from __future__ import annotations
 import re
 import time
 from html import escape
-from textwrap import fill
 
 from penny.core.page import link, page
-from penny.core.terminal import clean
+from penny.core.errors import printable
+from penny.core.terminal import columns_of, fold
 from penny.digest.edition import Edition, Entry, Trouble, to_json
 
 WIDTH = 79
 REFRESH = 3  # seconds, while the first collection is going on
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~&]|^[-=]|(?<=^\d)[.)]|(?<=^\d\d)[.)])")
 
 
 def _moment(seconds: float) -> str:
@@ -60,19 +60,19 @@ def text(edition: Edition) -> str:
     if edition.waiting:
         parts.append(_progress(edition) + "\n")
     if not edition.sections and _empty(edition):
-        parts.append(fill(_empty(edition), WIDTH) + "\n")
+        parts.append(fold(_empty(edition), WIDTH) + "\n")
     for section in edition.sections:
-        lines = [section.title, "=" * min(WIDTH, len(section.title))]
+        lines = [fold(section.title, WIDTH), "=" * min(WIDTH, columns_of(section.title))]
         for entry in section.entries:
-            lines += ["", fill(entry.title, WIDTH), "  %s, %s" % (entry.source, _moment(entry.time))]
-            lines += [fill(entry.extract, WIDTH, initial_indent="  ", subsequent_indent="  ")] if entry.extract else []
+            lines += ["", fold(entry.title, WIDTH), fold("%s, %s" % (entry.source, _moment(entry.time)), WIDTH, "  ")]
+            lines += [fold(entry.extract, WIDTH, "  ")] if entry.extract else []
             lines += ["  " + entry.url] if entry.url else []
         lines += ["", "and %d more" % section.left_out] if section.left_out else []
         parts.append("\n".join(lines) + "\n")
     if edition.troubles:
         parts.append("Not reached\n===========\n\n" + "".join(
-            fill("%s: %s" % (t.title, _trouble(t)), WIDTH, subsequent_indent="  ") + "\n" for t in edition.troubles))
-    return "".join(clean(line) + "\n" for line in "\n".join(parts).split("\n")).rstrip("\n") + "\n"
+            "%s\n%s\n" % (fold(t.title, WIDTH), fold(_trouble(t), WIDTH, "  ")) for t in edition.troubles))
+    return "".join(printable(line, " ") + "\n" for line in "\n".join(parts).split("\n")).rstrip("\n") + "\n"
 
 
 def markdown(edition: Edition) -> str:

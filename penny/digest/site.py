@@ -34,13 +34,15 @@ def serve(desk: Desk, context: Context) -> None:
 
 
 def _seal_on_time(desk: Desk, context: Context) -> None:
+    def seal() -> None:
+        made = desk.seal_due()
+        if made:
+            context.log.info("the edition of %s is closed, with %d sections", made.day, len(made.sections))
+
     while not context.stop.is_set():
-        made: list[Edition | None] = []
-        reason = run.guarded(lambda: made.append(desk.seal_due()), context.log)
+        reason = run.guarded(seal, context.log)
         if reason:
             context.log.error("cannot close the edition: %s", reason)
-        elif made[0]:
-            context.log.info("the edition of %s is closed, with %d sections", made[0].day, len(made[0].sections))
         # At least once an hour: a clock that was set may have jumped over the closing time.
         rest = RETRY if reason else min(3600.0, desk.next_closing() - context.clock.time())
         context.clock.wait(rest, context.stop)

@@ -4,7 +4,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import closing
 from functools import partial
 from sqlite3 import Connection
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from penny.wire import feed_json, opml
 
 STARTER = ("pipeline", "starter.opml")  # what a first run without any feed begins with
 MAX_FILE = 64 << 20  # bytes of a file that is read whole
+SHORTEST_INTERVAL = 60.0
 LONGEST_NAP = 60.0  # seconds between two looks at what is due: feeds may be added meanwhile
 
 
@@ -31,47 +31,56 @@ def private(value: str) -> bool:
     return value == "allow"
 
 
-SETTINGS = {"interval": conversion.duration, "private": private, "keep": conversion.integer}
+def interval(value: str) -> float:
+    """Seconds; at least SHORTEST_INTERVAL, since a slip of the pen must not have the owner banned."""
+    if conversion.duration(value) < SHORTEST_INTERVAL:
+        raise ValueError("a duration of a minute or more, such as 1h")
+    return conversion.duration(value)
+
+
+SETTINGS = {"interval": interval, "private": private, "keep": conversion.count}
 
 
 def serve(settings: SimpleNamespace, context: Context) -> None:
     """Collect every feed on its own schedule, and show how that goes."""
     from penny.rss import site
-    with closing(items.open(context.state_dir, context.log)) as db:
+    with items.opened(context.state_dir, context.log) as db:
         begin_with_starter(db, context)
     with run.beside(partial(_collect_for_ever, settings), context):
         site.serve(context)
 
 
 def _collect_for_ever(settings: SimpleNamespace, context: Context) -> None:
-    while not context.stop.is_set():
-        reason = run.guarded(lambda: _collect_due(settings, context), context.log)
+    rest = 0.0
+
+    def collect_due() -> None:
+        nonlocal rest
+        rest = _collect_due(settings, context)
+    while not context.clock.wait(rest, context.stop):
+        rest = LONGEST_NAP
+        reason = run.guarded(collect_due, context.log)
         if reason:
             context.log.error("collecting stopped: %s", reason)
-        context.clock.wait(LONGEST_NAP if reason else _until_due(context), context.stop)
 
 
-def _until_due(context: Context) -> float:
-    with closing(items.open(context.state_dir, context.log)) as db:
-        due = min((feed.due for feed in items.feeds(db)), default=0.0)
-    return min(LONGEST_NAP, max(1.0, due - context.clock.time()))
+def _collect_due(settings: SimpleNamespace, context: Context) -> float:
+    """Ask the feeds that are due; returns the seconds until it is worth looking again."""
+    def report(result: collect.Result) -> None:
+        kind = "failed" if result.outcome.problem else "unchanged" if result.outcome.items is None else "read"
+        context.figures.count("rss_feeds", "Feeds asked, by how it went.", outcome=kind)
+        context.figures.count("rss_items", "Items that were new.", result.counts.new)
+        # A feed that goes on failing is said once; an unchanged one not at all.
+        if result.counts != (0, 0) or (result.outcome.problem and result.outcome.problem != result.feed.problem):
+            context.log.info("%s", collect.say(result))
 
-
-def _collect_due(settings: SimpleNamespace, context: Context) -> None:
-    now = context.clock.time()
-    with closing(items.open(context.state_dir, context.log)) as db:
+    with items.opened(context.state_dir, context.log) as db:
+        now = context.clock.time()
         # A due time further off than any rest was set by a clock that was wrong.
         due = [feed for feed in items.feeds(db) if not now < feed.due <= now + 2 * collect.LONGEST_REST]
-
-        def report(result: collect.Result) -> None:
-            kind = "failed" if result.outcome.problem else "unchanged" if result.outcome.items is None else "read"
-            context.figures.count("rss_feeds", "Feeds asked, by how it went.", outcome=kind)
-            context.figures.count("rss_items", "Items that were new.", result.counts.new)
-            # A feed that goes on failing is said once; an unchanged one not at all.
-            if result.counts != (0, 0) or (result.outcome.problem and result.outcome.problem != result.feed.problem):
-                context.log.info("%s", collect.say(result))
         if due:
             collect.collect(db, due, collect_options(settings), context.clock, context.stop, report)
+        following = min((feed.due for feed in items.feeds(db)), default=0.0)
+    return min(LONGEST_NAP, max(1.0, following - context.clock.time()))
 
 
 def collect_options(settings: SimpleNamespace) -> collect.Options:
@@ -90,13 +99,14 @@ def begin_with_starter(db: Connection, context: Context) -> None:
 # Verbs
 
 def collect_now(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
-    with closing(items.open(context.state_dir, context.log)) as db:
+    with items.opened(context.state_dir, context.log) as db:
         begin_with_starter(db, context)
         return _ask(db, items.feeds(db), settings, context, options.json)
 
 
 def _ask(db: Connection, feeds: list[items.Feed], settings: SimpleNamespace, context: Context, as_json: bool) -> int:
     """Ask these feeds now and print what each answered; 1 when none of them answered."""
+    run.stop_on_signals(context.stop)
     progress = Progress(len(feeds))
     reached = 0
 
@@ -109,7 +119,7 @@ def _ask(db: Connection, feeds: list[items.Feed], settings: SimpleNamespace, con
                               "error": result.outcome.problem or None}, ensure_ascii=False), flush=True)
         else:
             print(cut(collect.say(result), 300), flush=True)
-        progress.step(result.feed.url)
+        progress.step(result.feed.shown_url)
     try:
         collect.collect(db, feeds, collect_options(settings), context.clock, context.stop, report)
     finally:
@@ -121,7 +131,7 @@ def _ask(db: Connection, feeds: list[items.Feed], settings: SimpleNamespace, con
 
 def add(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
     url = checked_url(options.url)
-    with closing(items.open(context.state_dir, context.log)) as db:
+    with items.opened(context.state_dir, context.log) as db:
         if not items.add_feeds(db, [(url, "")], context.clock.time()):
             raise PennyError("cannot add %s: it is there already" % url)
         mine = [feed for feed in items.feeds(db) if feed.url == url]
@@ -146,22 +156,23 @@ def checked_url(typed: str) -> str:
 
 
 def remove(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
-    with closing(items.open(context.state_dir, context.log)) as db:
+    with items.opened(context.state_dir, context.log) as db:
         known = [feed.url for feed in items.feeds(db)]
         for url in options.urls:
-            if not items.remove_feed(db, url):
+            if url not in known:
                 raise PennyError("cannot remove %s: there is no such feed%s" % (url, conversion.nearest(url, known)))
+        items.remove_feeds(db, options.urls)
     return run.DONE
 
 
 def list_feeds(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
-    with closing(items.open(context.state_dir, context.log)) as db:
+    with items.opened(context.state_dir, context.log) as db:
         feeds = items.feeds(db)
     if options.json:
         for feed in feeds:
             print(json.dumps(feed._asdict(), ensure_ascii=False))
     elif feeds:
-        sys.stdout.write(table([(feed.problem or ("up" if feed.checked else "new"), feed.title or "-", feed.url)
+        sys.stdout.write(table([(feed.url, feed.title or "-", feed.problem or ("up" if feed.checked else "new"))
                                 for feed in feeds]))
     else:
         print("There are no feeds yet. Next: penny rss add URL, or penny rss collect to begin with those that penny ships")
@@ -173,14 +184,22 @@ def import_feeds(settings: SimpleNamespace, context: Context, options: argparse.
         found = opml.parse(read_file(options.file))
     except shape.MalformedFeed as error:
         raise PennyError("cannot import %s: %s" % (options.file, error)) from None
-    with closing(items.open(context.state_dir, context.log)) as db:
-        new = items.add_feeds(db, [(one.url, one.title) for one in found], context.clock.time())
-    print("%d feeds added, %d were there already. Next: penny rss collect" % (new, len(found) - new))
+    good, bad = [], []
+    for one in found:
+        try:
+            good.append((checked_url(one.url), one.title))
+        except UsageError as error:
+            bad.append(str(error))
+    with items.opened(context.state_dir, context.log) as db:
+        new = items.add_feeds(db, good, context.clock.time())
+    for reason in bad:
+        context.log.warning("%s", reason)
+    print("%d feeds added, %d were there already. Next: penny rss collect" % (new, len(good) - new))
     return run.DONE
 
 
 def export(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
-    with closing(items.open(context.state_dir, context.log)) as db:
+    with items.opened(context.state_dir, context.log) as db:
         feeds = items.feeds(db)
     found = [opml.Subscription(feed.url, feed.title, feed.home_page_url, "") for feed in feeds]
     sys.stdout.write(opml.render(context.lab.name, found).decode())

@@ -77,7 +77,11 @@ def by_host(feeds: Iterable[items.Feed]) -> list[list[items.Feed]]:
     """The feeds in groups of one host each: a group is asked one feed after the other."""
     groups: dict[str, list[items.Feed]] = {}
     for feed in feeds:
-        groups.setdefault(urlsplit(feed.url).netloc.rpartition("@")[2].lower(), []).append(feed)
+        try:
+            host = urlsplit(feed.url).netloc.rpartition("@")[2].lower()
+        except ValueError:
+            host = feed.url  # fetching it says what is wrong with it
+        groups.setdefault(host, []).append(feed)
     return list(groups.values())
 
 
@@ -191,7 +195,7 @@ def outcome_of(feed: items.Feed, answer: fetch.Reply | str, options: Options, no
 
 def say(result: Result) -> str:
     """The outcome of a feed, for a person."""
-    name = result.outcome.title or result.feed.title or result.feed.url
+    name = result.outcome.title or result.feed.name
     if result.outcome.problem:
         return "%s: %s" % (name, result.outcome.problem)
     if result.outcome.items is None:

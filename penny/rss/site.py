@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from html import escape
 
 from penny.core import web
@@ -16,7 +15,7 @@ SOCKET = "8105/tcp"
 def serve(context: Context) -> None:
     """Answer until context.stop is set."""
     def front(request: web.Request) -> web.Response:
-        with closing(items.open(context.state_dir, context.log)) as db:
+        with items.opened(context.state_dir, context.log) as db:
             feeds = items.feeds(db)
         return web.html(page("Feeds", listing(feeds, context.clock.time())))
 
@@ -31,7 +30,7 @@ def listing(feeds: list[items.Feed], now: float) -> str:
     for feed in sorted(feeds, key=lambda feed: not feed.problem):
         state = '<span class="bad">%s</span>' % escape(feed.problem) if feed.problem else "up" if feed.checked else "new"
         rows.append('<tr><th scope="row">%s</th><td>%s</td><td>%s</td><td>%s</td></tr>' % (
-            link(feed.url, feed.title or feed.url), state, moment(feed.succeeded), moment(max(feed.due, now))))
+            link(feed.shown_url, feed.name), state, moment(feed.succeeded), moment(max(feed.due, now))))
     return ("<header><h1>%s</h1></header><table><tr><th>Feed<th>State<th>Last answer<th>Asked next</tr>%s</table>"
             % (verdict, "".join(rows)))
 

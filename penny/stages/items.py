@@ -1,4 +1,4 @@
-"""The item store: the feeds of this lab and what they published. The rss service writes it, the digest reads it.
+"""The item store: the feeds of this lab and what they published. The rss service fills it, the digest reads it.
 
 An item is told from others of its feed by its key: the id that the publisher gave, else its link, else a hash of its
 words. Items are kept as JSON Feed 1.1 objects, their content as published. An item whose object changed is kept in its
@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sqlite3
-from typing import Iterable, NamedTuple
+from typing import ContextManager, Iterable, NamedTuple
 
 from penny.core import store
 from penny.core.log import Log
@@ -63,6 +64,15 @@ class Feed(NamedTuple):
     etag: str
     modified: str
 
+    @property
+    def shown_url(self) -> str:
+        """The address without the user and password that it may hold: what pages, editions and logs may say."""
+        return re.sub(r"^([a-z]+://)[^/?#]*@", r"\1", self.url, flags=re.I)
+
+    @property
+    def name(self) -> str:
+        return self.title or self.shown_url
+
 
 class Outcome(NamedTuple):
     """What asking a feed gave. `items` is None when there was nothing new to read."""
@@ -82,9 +92,9 @@ class Counts(NamedTuple):
     updated: int
 
 
-def open(state_dir: str, log: Log) -> sqlite3.Connection:
-    """The store of this box. Raises store.StoreError."""
-    return store.open(os.path.join(state_dir, "rss", "items.db"), MIGRATIONS, log)
+def opened(state_dir: str, log: Log) -> ContextManager[sqlite3.Connection]:
+    """The store of this box, for the length of a with block. Raises store.StoreError."""
+    return store.opened(os.path.join(state_dir, "rss", "items.db"), MIGRATIONS, log)
 
 
 def feeds(db: sqlite3.Connection) -> list[Feed]:
@@ -106,10 +116,10 @@ def add_feeds(db: sqlite3.Connection, entries: Iterable[tuple[str, str]], now: f
         return db.total_changes - before
 
 
-def remove_feed(db: sqlite3.Connection, url: str) -> bool:
-    """Remove a feed and what it published; returns whether there was one."""
+def remove_feeds(db: sqlite3.Connection, urls: Iterable[str]) -> int:
+    """Remove feeds and what they published, all at once; returns how many there were."""
     with store.transaction(db):
-        return db.execute("DELETE FROM feed WHERE url = ?", (url,)).rowcount > 0
+        return sum(db.execute("DELETE FROM feed WHERE url = ?", (url,)).rowcount for url in urls)
 
 
 def keep(db: sqlite3.Connection, feed: Feed, outcome: Outcome, most: int) -> Counts:
@@ -117,7 +127,8 @@ def keep(db: sqlite3.Connection, feed: Feed, outcome: Outcome, most: int) -> Cou
     those that it still publishes. Raises store.StoreError, and then nothing was kept."""
     with store.transaction(db):
         counts = Counts(0, 0)
-        if outcome.items is not None:
+        still_there = db.execute("SELECT 1 FROM feed WHERE id = ?", (feed.id,)).fetchone()
+        if outcome.items is not None and still_there:  # the owner may have removed it while it was being asked
             counts = _keep_items(db, feed.id, outcome, most)
         _keep_state(db, feed, outcome)
     return counts

@@ -35,6 +35,8 @@ def choose(only: str | None) -> list[Manifest]:
     found = [manifest for manifest in map(manifests.load, manifests.names()) if manifest.runs.kind != "once"]
     if only is None:
         return found
+    if not words(only):
+        raise UsageError("--only: expected names of services, such as rss,digest")
     names = [manifest.name for manifest in found]
     for name in words(only):
         if name not in names:

@@ -4,7 +4,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from typing import NamedTuple
+from typing import Callable, NamedTuple
+
+from penny.core.clock import rfc3339
 
 UP, STARTING, WAITING, FAILED, PARKED = "up", "starting", "waiting", "failed", "parked"
 WINDOW = 600.0  # seconds in which failures are counted
@@ -32,9 +34,9 @@ def next_try(failures: list[float], now: float) -> tuple[str, float]:
 class Board:
     """The states of the services of one process, which its parent is told of at each change."""
 
-    def __init__(self, to_parent: socket.socket) -> None:
+    def __init__(self, to_parent: socket.socket, changed: Callable[[], None]) -> None:
         self.states: dict[str, State] = {}
-        self._to_parent, self._lock = to_parent, threading.Lock()
+        self._to_parent, self._changed, self._lock = to_parent, changed, threading.Lock()
 
     def set(self, name: str, state: State) -> None:
         with self._lock:
@@ -43,6 +45,7 @@ class Board:
                 self._to_parent.sendall(encode(name, state))
             except OSError:
                 pass  # the parent is gone, which the main loop notices by itself
+            self._changed()
 
 
 def encode(name: str, state: State) -> bytes:
@@ -56,6 +59,5 @@ def decode(line: bytes) -> tuple[str, State]:
 
 def as_json(states: dict[str, State]) -> dict[str, dict]:
     """The states for /health."""
-    from penny.core.clock import rfc3339
     return {name: {"state": state.state, "since": rfc3339(state.since), "reason": state.reason}
             for name, state in sorted(states.items())}

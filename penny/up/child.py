@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from penny.core import figures, listen, privileges, run
 from penny.core.clock import Stop, next_time_of_day
-from penny.core.errors import ConfigError
+from penny.core.errors import ConfigError, PennyError
 from penny.core.figures import Figures
 from penny.core.log import Log
 from penny.core.manifest import Manifest
 from penny.core.run import Context
 from penny.up import board
-from penny.up.board import PARKED, STARTING, UP, WAITING, Board, State
+from penny.up.board import FAILED, PARKED, STARTING, UP, WAITING, Board, State
 
 if TYPE_CHECKING:
     from penny.core import web
@@ -54,10 +54,10 @@ class Runner:
         self.sockets, self.own, self.settings = parent.sockets, parent.own, parent.settings
         self.context = parent.context._replace(stop=stop)
         self.figures_out, self.figures_in = parent.figures_out, parent.figures_in
-        self.board = Board(channel)
+        self.board = Board(channel, self._pass_on if process == "quick" else lambda: None)
         self.figures = {manifest.name: Figures() for manifest in services}
-        self.from_quick: dict = {"states": {}, "figures": {}}
-        self.lock = threading.Lock()
+        waiting = {one.name: list(State(STARTING, self.context.clock.time())) for one in parent.chosen if one.process == "quick"}
+        self.from_quick: dict = {"states": waiting, "figures": {}, "heard": time.monotonic()}
 
     def run(self) -> None:
         mine = [manifest.name for manifest in self.services] + [self.own.name] * (self.process == "work")
@@ -80,11 +80,14 @@ class Runner:
     def _watch(self) -> None:
         """Until told to stop, or until the parent is gone: its end of the channel is then closed."""
         poll = select.poll()
-        poll.register(self.stop, select.POLLIN)
-        poll.register(self.channel, select.POLLIN)
+        for one in (self.stop, self.channel, *([self.figures_in] if self.process == "work" else [])):
+            poll.register(one, select.POLLIN)
         while not self.stop.is_set():
-            if any(fd == self.channel.fileno() for fd, _ in poll.poll(PASS_ON * 1000)):
+            ready = [fd for fd, _ in poll.poll(PASS_ON * 1000)]
+            if self.channel.fileno() in ready:
                 self.stop.set()
+            elif self.figures_in.fileno() in ready:
+                self._hear_quick()
             elif self.process == "quick":
                 self._pass_on()
 
@@ -95,7 +98,13 @@ class Runner:
         try:
             self.figures_out.send(json.dumps(report).encode(), socket.MSG_DONTWAIT)
         except OSError:
-            pass  # nobody reads, or not fast enough: the next report says it all again
+            pass  # work is not there, or not fast enough: the next report says it all again
+
+    def _hear_quick(self) -> None:
+        try:
+            self.from_quick = {**json.loads(self.figures_in.recv(1 << 20, socket.MSG_DONTWAIT)), "heard": time.monotonic()}
+        except OSError:
+            pass
 
     def _keep_running(self, manifest: Manifest) -> None:
         """The life of one service: run, and run again, until told to stop."""
@@ -123,7 +132,7 @@ class Runner:
         else:
             module = importlib.import_module(manifest.module)
             try:
-                settings = run.load_settings(manifest, module, self.context.home)[0]
+                settings = run.load_settings(manifest, getattr(module, "SETTINGS", {}), self.context.lab, self.context.written)
             except ConfigError as error:
                 wrong_settings.append(error)
                 raise
@@ -149,10 +158,16 @@ class Runner:
         options = run.build_parser(manifest, module).parse_args([])  # type: ignore[arg-type]
         while True:
             self.board.set(manifest.name, State(WAITING, context.clock.time()))
-            if context.clock.wait(seconds_until(manifest, context.clock.time()), context.stop):
-                return
+            due = time_due(manifest, context.clock.time())
+            # In slices: while the box sleeps, or its clock is set, the time that is left changes.
+            while context.clock.time() < due:
+                if context.clock.wait(min(3600.0, due - context.clock.time()), context.stop):
+                    return
+                due = min(due, time_due(manifest, context.clock.time())) if manifest.runs.kind == "daily" else due
             self.board.set(manifest.name, State(UP, context.clock.time()))
-            module.once(settings, context, options)  # type: ignore[attr-defined]
+            code = module.once(settings, context, options)  # type: ignore[attr-defined]
+            if code:
+                raise PennyError("it ended with status %d" % code)
 
     # The page of the whole box
 
@@ -161,17 +176,10 @@ class Runner:
         web.serve([web.Route("/health", self._health), web.Route("/metrics", self._metrics)], context,
                   context.sockets["8106/tcp"], hosts=("." + context.lab.domain,))
 
-    def _hear_quick(self) -> None:
-        with self.lock:
-            while True:
-                try:
-                    self.from_quick = json.loads(self.figures_in.recv(1 << 20, socket.MSG_DONTWAIT))
-                except OSError:
-                    return
-
     def _states(self) -> dict[str, State]:
-        self._hear_quick()
         states = {name: State(*state) for name, state in self.from_quick["states"].items()}
+        if time.monotonic() - self.from_quick["heard"] > 3 * PASS_ON:
+            states = {name: State(FAILED, state.since, "no word from its process") for name, state in states.items()}
         states.update(self.board.states)
         states.pop(self.own.name, None)
         return states
@@ -198,8 +206,8 @@ def shown_address(one: socket.socket) -> str:
     return "http://%s/" % address if one.type == socket.SOCK_STREAM else address + "/udp"
 
 
-def seconds_until(manifest: Manifest, now: float) -> float:
-    """How long a timed service waits for its next time."""
+def time_due(manifest: Manifest, now: float) -> float:
+    """When a timed service runs next."""
     if manifest.runs.kind == "every":
-        return manifest.runs.at
-    return next_time_of_day(now, int(manifest.runs.at)) - now
+        return now + manifest.runs.at
+    return next_time_of_day(now, int(manifest.runs.at))

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import penny
 from penny.core import listen, manifest as manifests, privileges, run
@@ -46,6 +46,7 @@ class Parent:
 
     def run(self) -> int:
         privileges.make_state_dir(self.context.state_dir)
+        run.stop_on_signals(self.context.stop)
         run.raise_descriptors()
         self._bind_all()
         self.started = time.monotonic()
@@ -75,25 +76,36 @@ class Parent:
 
     def _settings(self, manifest: Manifest) -> SimpleNamespace:
         """Only where to listen: the module with its other settings is not imported here."""
-        converters = {**{key: str for key in manifest.settings}, **run.LISTEN}
-        return run.load_settings(manifest, SimpleNamespace(SETTINGS=converters), self.context.home)[0]
+        converters = {key: str for key in manifest.settings}
+        return run.load_settings(manifest, converters, self.context.lab, self.context.written)
 
     def _start(self, process: str) -> None:
         ours, theirs = socket.socketpair()
         # A signal that comes before the child has handlers of its own would set off the parent's in it.
         signal.pthread_sigmask(signal.SIG_BLOCK, run.STOPPING)
-        pid = os.fork()
-        if pid == 0:
-            ours.close()
-            for child in self.children.values():
-                child.channel.close()
-            from penny.up.child import run_child
-            mine = [manifest for manifest in self.chosen if manifest.process == process]
-            run_child(process, mine, self, theirs)  # never returns
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, run.STOPPING)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()  # else the child would not see that the parent is gone
+                self._become(process, theirs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, run.STOPPING)
         theirs.close()
         self.children[process] = Child(process, pid, ours)
         self.buffers[process] = b""
+
+    def _become(self, process: str, channel: socket.socket) -> NoReturn:
+        """What a fork does first, and to its end: whatever happens, it never goes on with the parent's work."""
+        try:
+            for child in self.children.values():
+                child.channel.close()
+            from penny.up.child import run_child  # the parent has no need of it
+            run_child(process, [one for one in self.chosen if one.process == process], self, channel)
+        except BaseException as error:
+            self.context.log.error("%s cannot start: %s: %s", process, type(error).__name__, error)
+            raise
+        finally:
+            os._exit(run.FAULT)
 
     def _turn(self) -> None:
         """Wait for news from a child, a signal, or the time to try something again."""
