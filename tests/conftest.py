@@ -7,6 +7,8 @@ import pytest
 
 from support import Penny
 
+pytest.register_assert_rewrite("fetch_support", "web_support")
+
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
@@ -18,9 +20,15 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--slow"):
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="slow: bin/test --slow runs it"))
+        slow = [item for item in items if "slow" in item.keywords]
+        items[:] = [item for item in items if "slow" not in item.keywords]
+        config.hook.pytest_deselected(items=slow)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    left_out = len(terminalreporter.stats.get("deselected", []))
+    if left_out and not config.getoption("--slow"):
+        terminalreporter.write_line("%d tests are slow or need real peers: bin/test --slow runs them too" % left_out)
 
 
 @pytest.fixture

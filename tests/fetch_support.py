@@ -23,7 +23,7 @@ import penny
 from penny.core import fetch
 from penny.core.fetch import FetchError, Limits
 
-QUICK = Limits(connect=0.4, idle=0.4, total=0.8)
+QUICK = Limits(connect=0.5, idle=0.5, total=2.0)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(penny.__file__)))
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -21,7 +21,7 @@ from penny.core.run import Context
 from penny.core.settings import Lab, Written
 
 ROOT = Path(__file__).resolve().parent.parent
-LAB = Lab("home", "lab.home.arpa", "", {})
+LAB = Lab("home", "lab.home.arpa", "", "", {})
 
 
 class FakeClock:

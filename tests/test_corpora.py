@@ -56,20 +56,19 @@ def test_the_real_feeds_are_collected_and_become_a_digest(penny, publishers):
     results = json_lines(first.stdout)
     assert len(results) == len(publishers)
     reached = [result for result in results if not result["error"]]
-    assert len(reached) >= 0.95 * len(results), [result for result in results if result["error"]]
+    assert len(reached) == len(results), [result for result in results if result["error"]]
     print("\n%d feeds, %d read, %d items, %.1f s, %.1f MB" % (
         len(results), len(reached), sum(result["new"] for result in results), seconds, kilobytes / 1024))
     assert seconds < SECONDS and kilobytes < KILOBYTES
     edition = json.loads(penny.run("digest", "--format", "json").stdout)
     assert sum(len(section["items"]) for section in edition["sections"]) == 100
-    assert len(edition["sections"]) >= 0.9 * len(reached)
+    assert len(edition["sections"]) >= 0.9 * len(results)
 
     asked = {one.url: len(one.asked) for one in publishers}
     second, seconds, kilobytes = timed(penny, "rss", "collect", "--json", "--set", "private=allow")
     assert all(result["new"] == result["updated"] == 0 for result in json_lines(second.stdout))
     sent = [path for one in publishers for path, status in one.asked[asked[one.url]:] if status != 304]
-    failed = {result["url"] for result in results if result["error"]}
-    assert len(sent) == len(failed), "bodies were sent again: %s" % sent
+    assert not sent, "bodies were sent again: %s" % sent
     print("again: %.1f s, %.1f MB, %d bodies of %d" % (seconds, kilobytes / 1024, len(sent), len(results)))
 
 
@@ -84,7 +83,7 @@ def test_agreement_with_feedparser():
     found = json.loads(ended.stdout)
     print("\nagreement with feedparser: %.2f %% micro, %.1f %% perfect files" % (
         found["overall_micro_pct"], found["perfect_files_pct"]))
-    assert found["overall_micro_pct"] >= 98.5
+    assert found["overall_micro_pct"] >= 99.3 and set(found["status"]) == {"parsed"}
     assert not [failure for failure in found["failures"] if "crash" in failure[1] or "timeout" in failure[1]]
 
 

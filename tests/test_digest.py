@@ -190,6 +190,26 @@ def test_what_could_not_be_reached_is_said_with_since_when(house):
         assert "name not found, since Sat 21 Nov 19:00" in write(house.desk.today())
 
 
+STORY = ("The ferry came back after eleven years on Friday evening at nine. Four hundred people waited on the quay with lanterns "
+         "and a brass band, and the mayor cut a rope instead of a ribbon. Tickets for the first week had gone within the hour. ")
+
+
+def test_what_several_feeds_say_stands_once_and_names_the_others(house):
+    house.add("first", "second", "third")
+    house.publish(0, "1", content_html="<p>%s</p>" % STORY)
+    house.clock.now += HOUR
+    house.publish(1, "2", content_html=STORY + "Photographs by our reader.")
+    house.publish(2, "3", content_html="<p>" + STORY.replace("lanterns", "torches"))
+    house.publish(2, "3", "4", content_html=STORY)  # its own follow-up: never taken for the same
+    found = house.desk.today()
+    assert titles(found) == {"first": ["Title 1"]}
+    entry = found.sections[0].entries[0]
+    assert sorted(entry.also)[0] == ("second", "http://x.example/2") and len(entry.also) == 3
+    assert edition.from_json(edition.to_json(found)) == found
+    assert "Also in second, third" in render.text(found)
+    assert '<a href="http://x.example/2" rel="noopener noreferrer">second</a>' in render.html(found)
+
+
 def test_a_page_with_nothing_says_why(house):
     assert "There are no feeds" in render.text(house.desk.today())
     house.add("a", "b")

@@ -48,7 +48,7 @@ def test_empty_fields_are_left_out_and_zero_is_not_empty():
 
 def test_notes_are_rendered_and_never_believed():
     rendered = render(Feed(title="t", notes=("an item was cut",)))
-    assert rendered["_penny"] == {"notes": ["an item was cut"]}
+    assert rendered["_penny"] == {"repaired": ["an item was cut"]}
     assert parse(json.dumps(rendered).encode()).notes == ()
 
 

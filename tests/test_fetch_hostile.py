@@ -143,7 +143,7 @@ def test_no_answer_to_connecting():
             filler.setblocking(False)
             filler.connect_ex(address)
         time.sleep(0.05)
-        assert refusal("http://%s:%d/" % address) == "no answer within 0.4 s"
+        assert refusal("http://%s:%d/" % address) == "no answer within 0.5 s"
         for filler in fillers:
             filler.close()
 
@@ -152,19 +152,20 @@ def test_no_answer_to_connecting():
 
 
 SLOW = [
-    (endless(b"", b"", 0.1), "no answer within 0.4 s"),
-    (endless(HEAD, b"", 0.1), "sent nothing for 0.4 s"),
-    (endless(HEAD + b"\r\nabc", b"", 0.1), "sent nothing for 0.4 s"),
-    (unread, "no answer within 0.4 s"),
-    (endless(b"", b"H", 0.02), "took over 0.8 s in all"),
-    (endless(HEAD, b"a: b\r\n", 0.02), "took over 0.8 s in all"),
-    (endless(HEAD + b"Content-Length: 100000\r\n\r\n", b"x", 0.02), "took over 0.8 s in all"),
-    (endless(b"", b"HTTP/1.1 103 Hm\r\n\r\n", 0.02), "took over 0.8 s in all"),
-    (endless(CHUNKED, b"1\r\nx\r\n", 0.02), "took over 0.8 s in all"),
-    (endless(CHUNKED + b"0\r\n", b"a: b\r\n", 0.02), "took over 0.8 s in all"),
+    (endless(b"", b"", 0.1), "no answer within 0.5 s"),
+    (endless(HEAD, b"", 0.1), "sent nothing for 0.5 s"),
+    (endless(HEAD + b"\r\nabc", b"", 0.1), "sent nothing for 0.5 s"),
+    (unread, "no answer within 0.5 s"),
+    (endless(b"", b"H", 0.02), "took over 2 s in all"),
+    (endless(HEAD, b"a: b\r\n", 0.02), "took over 2 s in all"),
+    (endless(HEAD + b"Content-Length: 100000\r\n\r\n", b"x", 0.02), "took over 2 s in all"),
+    (endless(b"", b"HTTP/1.1 103 Hm\r\n\r\n", 0.02), "took over 2 s in all"),
+    (endless(CHUNKED, b"1\r\nx\r\n", 0.02), "took over 2 s in all"),
+    (endless(CHUNKED + b"0\r\n", b"a: b\r\n", 0.02), "took over 2 s in all"),
 ]
 
 
+@pytest.mark.slow
 def test_a_slow_server_is_left_in_time():
     def leave(case):
         answer, reason = case
@@ -174,12 +175,12 @@ def test_a_slow_server_is_left_in_time():
 
     with ThreadPoolExecutor(len(SLOW)) as pool:
         for said, reason, seconds in pool.map(leave, SLOW):
-            assert said == reason and seconds < 1.2
+            assert said == reason and seconds < 4
 
 
 def test_a_server_that_never_reads_a_long_request():
     with Peer(unread) as peer:
-        assert refusal(peer.url, headers={"X": "x" * 20_000_000}) == "no answer within 0.4 s"
+        assert refusal(peer.url, headers={"X": "x" * 20_000_000}) == "no answer within 0.5 s"
 
 
 def test_the_time_in_all_includes_the_redirects():
@@ -189,7 +190,8 @@ def test_the_time_in_all_includes_the_redirects():
             connection.sendall(moved(to))
         return answer
     with Peer(slow("/b"), slow("/c"), slow("/d")) as peer:
-        assert refusal(peer.url) == f"took over 0.8 s in all (redirected to {peer.url}c)"
+        said = refusal(peer.url, limits=QUICK._replace(total=0.8))
+        assert said == f"took over 0.8 s in all (redirected to {peer.url}c)"
     assert refusal("http://127.0.0.1/", limits=QUICK._replace(total=0)) == "took over 0 s in all"
 
 
@@ -324,6 +326,7 @@ def test_no_way_back_from_https(tls):
         assert refusal(first.url) == f"redirects from https to http (redirected to {peer.url})"
 
 
+@pytest.mark.slow
 def test_tls_failures_are_one_line(tls):
     def plain(peer, connection):
         connection.recv(1000)
@@ -331,9 +334,9 @@ def test_tls_failures_are_one_line(tls):
     plain.unread = True
     with Peer(plain) as peer, Peer(unread) as silent:
         assert refusal(peer.url.replace("http:", "https:")).startswith("TLS failed: ")
-        assert refusal(silent.url.replace("http:", "https:")) == "no answer within 0.4 s"
+        assert refusal(silent.url.replace("http:", "https:")) == "no answer within 0.5 s"
     with Peer(endless(HEAD + b"Content-Length: 9999\r\n\r\n", b"x", 0.02), tls=tls("here")) as peer:
-        assert refusal(peer.url) == "took over 0.8 s in all"
+        assert refusal(peer.url) == "took over 2 s in all"
 
 
 def test_a_python_without_ssl():

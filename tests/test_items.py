@@ -64,6 +64,17 @@ def test_items_without_id_and_link_are_told_apart_by_their_words():
     assert len(items.key_of({"id": "x" * 100_000})) < 50
 
 
+def test_an_unstable_id_does_not_bring_old_items_back(db):
+    def item(key):
+        return entry(key, "Title", url="http://a.example/1", content_html="Words.")
+    assert keep(db, 0, [item("guid-1")]) == Counts(1, 0)
+    assert keep(db, 0, [item("guid-2")]) == Counts(0, 0)
+    assert keep(db, 0, [item("guid-2")]) == Counts(0, 0)
+    assert keep(db, 0, [item("guid-3"), item("guid-2")]) == Counts(1, 0)  # both at once: two items, says the publisher
+    assert keep(db, 0, [entry("4", "Title", url="http://a.example/2", content_html="Words.")]) == Counts(1, 0)
+    assert bodies(db) == {1: ["4", "guid-3", "guid-2"]}
+
+
 def test_a_feed_keeps_so_many_but_never_forgets_what_it_still_publishes(db):
     keep(db, 0, [entry(str(number)) for number in range(30)], most=20)
     assert db.execute("SELECT count(*) FROM item").fetchone()[0] == 30

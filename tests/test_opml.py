@@ -89,7 +89,9 @@ def test_bound_on_titles():
     (b"<rss/>", "the document is <rss>, not an OPML list"),
     (b"<!doctype html><html><br></html>", "this is an HTML page, not a feed"),
     (b"<html><body/></html>", "the document is <html>, not an OPML list"),
-    (b"<opml><body>\n<outline></body></opml>", "line 2: mismatched tag"),
+    (b"<opm><body>\n<outline></body></opm>", "the document is <opm>, not an OPML list"),
+    (b"<body>\n<outline></body>", "the document is <body>, not an OPML list"),
+    (b"\n<outline", "line 2: unclosed token"),
     (b'<!DOCTYPE o [<!ENTITY a "aa">]><opml><body><outline text="&a;"/></body></opml>',
      "the document declares entities of its own, which are not expanded"),
 ])
@@ -97,6 +99,11 @@ def test_what_is_no_list_is_refused(data, reason):
     with pytest.raises(MalformedFeed) as refusal:
         parse(data)
     assert str(refusal.value) == reason
+
+
+def test_what_is_no_xml_is_repaired():
+    broken = opml('<outline text="A & B"><outline xmlUrl=http://a.example/?x&y></outline>')
+    assert parse(broken[:-7]) == (Subscription("http://a.example/?x&y", "", "", "A & B"),)
 
 
 def test_titles_that_xml_cannot_hold_are_cleaned():

@@ -57,14 +57,27 @@ def test_an_answer_with_items():
     outcome, note = collect.outcome_of(FEED, reply(200, rss("A", [("1", "One", "x")]), etag='W/"new"'), OPTIONS, NOW, 0.5)
     assert (outcome.title, outcome.etag, outcome.problem, note) == ("A", 'W/"new"', "", "")
     assert [entry["title"] for entry, _ in outcome.items] == ["One"]
-    assert outcome.due == NOW + 3600 * 1.05
+    assert outcome.due == pytest.approx(NOW + 3600 * 1.05)
 
 
 def test_a_feed_may_ask_for_a_longer_rest_but_not_for_ever():
     body = rss("A", []).replace(b"<title>A</title>", b"<title>A</title><ttl>%d</ttl>")
-    assert collect.outcome_of(FEED, reply(200, body % 120), OPTIONS, NOW, 0)[0].due == NOW + 7200
-    assert collect.outcome_of(FEED, reply(200, body % 5), OPTIONS, NOW, 0)[0].due == NOW + 3600
-    assert collect.outcome_of(FEED, reply(200, body % 10 ** 9), OPTIONS, NOW, 0)[0].due == NOW + 86400
+    def due(answer, feed=FEED):
+        return collect.outcome_of(feed, answer, OPTIONS, NOW, 0)[0].due - NOW
+    assert due(reply(200, body % 120, etag="x")) == 7200
+    assert due(reply(200, body % 5, etag="x")) == 3600
+    assert due(reply(200, body % 10 ** 9, etag="x")) == 86400
+    assert due(reply(200, body % 5, etag="x", **{"cache-control": "max-age=10800"})) == 10800
+    assert due(reply(200, body % 5)) == 86400  # no validator: every request costs the whole body
+    assert due(reply(304), FEED._replace(wish=7200)) == 7200
+    assert due(reply(503, **{"retry-after": "7200"})) == 7200 and due(reply(404)) == 3600
+
+
+@pytest.mark.parametrize("redirects, target", [
+    ((), ""), (((301, "b"),), "b"), (((301, "b"), (308, "c")), "c"), (((301, "b"), (302, "c")), "b"), (((302, "b"), (301, "c")), ""),
+])
+def test_where_a_feed_has_moved_for_good(redirects, target):
+    assert collect.moved_to(reply(200)._replace(redirects=redirects)) == target
 
 
 def test_an_unchanged_feed_keeps_its_validators():
@@ -80,12 +93,6 @@ def test_an_unchanged_feed_keeps_its_validators():
 def test_failures(answer, problem, rest):
     outcome, _ = collect.outcome_of(FEED, answer, OPTIONS, NOW, 0)
     assert (outcome.problem, outcome.items, outcome.due) == (problem, None, NOW + rest)
-
-
-def test_a_feed_that_fails_is_asked_less_and_less_often_but_never_given_up():
-    rests = [collect.next_due(0, 300, failures, 0) for failures in range(1, 60)]
-    assert rests[:4] == [300, 600, 1200, 2400]
-    assert rests == sorted(rests) and rests[-1] == collect.LONGEST_REST
 
 
 def test_one_host_is_asked_one_feed_after_the_other():
@@ -309,7 +316,7 @@ def test_a_full_disk_is_a_clear_message_and_no_corruption(penny, publisher, tmp_
 
 def test_the_service_collects_what_is_due_and_shows_it(penny, publisher):
     url = publisher.publish("/feed", rss("News", [("1", "One", "x")]))
-    fast = {"PENNY_CLOCK": "600@%f=%f" % (time.time(), NOW)}
+    fast = {"PENNY_CLOCK": "7200@%f=%f" % (time.time(), NOW)}
     penny.run("rss", "add", url, *ALLOW, env=fast)
     publisher.publish("/feed", rss("News", [("1", "One", "x"), ("2", "Two", "x")]))
     port = free_port()
@@ -373,3 +380,90 @@ def test_a_command_that_reads_standard_input_can_be_interrupted(penny):
         time.sleep(0.5)
         one.send_signal(signal.SIGTERM)
         assert one.wait(5) == -signal.SIGTERM
+
+
+# As a good guest
+
+def feed_of(penny, url):
+    return next((feed for feed in json_lines(penny.run("rss", "list", "--json").stdout) if feed["url"] == url), None)
+
+
+def test_a_permanent_move_is_believed_when_it_was_seen_twice(penny, publisher):
+    old = publisher.publish("/old", b"", 301, Location="/new")
+    new = publisher.publish("/new", rss("News", [("1", "One", "x")]))
+    penny.run("rss", "add", old, *ALLOW)
+    assert feed_of(penny, old)["moved_to"] == new
+    penny.run("rss", "collect", *ALLOW)
+    assert feed_of(penny, old) is None and feed_of(penny, new)["title"] == "News"
+    assert stored(penny) == {new: ["One"]}
+    asked = len(publisher.asked)
+    penny.run("rss", "collect", *ALLOW)
+    assert [path for path, _ in publisher.asked[asked:]] == ["/new"]
+
+
+@pytest.mark.slow
+def test_a_feed_that_is_gone_for_good_is_parked(penny, publisher):
+    url = publisher.publish("/feed", b"", 410)
+    assert "gone for good" in penny.run("rss", "add", url, *ALLOW).stdout
+    asked = len(publisher.asked)
+    clock = {"PENNY_CLOCK": "1@%f=%f" % (time.time(), time.time() + 90 * 86400)}
+    port = free_port()
+    process = penny.start("rss", "serve", *ALLOW, "--set", "port=%d" % port, env=clock)
+    until(lambda: get(port)[0] == 200)
+    time.sleep(1)
+    process.terminate()
+    process.wait(5)
+    assert len(publisher.asked) == asked
+    publisher.publish("/feed", rss("Back", []))
+    penny.run("rss", "collect", *ALLOW)
+    assert feed_of(penny, url)["parked"] is None
+
+
+@pytest.mark.slow
+def test_a_host_that_wants_to_be_left_alone_is_left_alone_with_all_its_feeds(penny, publisher):
+    urls = [publisher.publish("/%d" % number, b"", 429, Retry_After="7200") for number in range(3)]
+    penny.home.mkdir()
+    (penny.home / "x.opml").write_text("<opml><body>%s</body></opml>" % "".join('<outline xmlUrl="%s"/>' % url for url in urls))
+    penny.run("rss", "import", str(penny.home / "x.opml"))
+    lines = penny.run("rss", "collect", *ALLOW).stdout.splitlines()
+    assert sum("status 429" in line for line in lines) == 1 and sum(collect.POSTPONED in line for line in lines) == 2
+    assert len(publisher.asked) == 1
+    now = time.time()
+    assert all(now + 7000 < feed_of(penny, url)["due"] < now + 9000 for url in urls)
+
+
+def test_publishers_are_told_who_asks(penny):
+    seen = []
+
+    class Listener(socketserver.BaseRequestHandler):
+        def handle(self):
+            seen.append(self.request.recv(65536))
+            self.request.sendall(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+    server = socketserver.TCPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    penny.write_lab("[lab]\ncontact = ada@example.org\n")
+    penny.run("rss", "add", "http://127.0.0.1:%d/" % server.server_address[1], *ALLOW)
+    server.shutdown()
+    server.server_close()
+    assert b"User-Agent: penny/" in seen[0] and b" (+ada@example.org)\r\n" in seen[0]
+    penny.write_lab("[lab]\ncontact = a b\n")
+    assert "contact = a b: expected a mail address" in penny.run("rss", "list").stderr
+
+
+def test_a_page_leads_to_its_feed(penny, publisher):
+    feed = publisher.publish("/feed.xml", rss("News", [("1", "One", "x")]))
+    other = publisher.publish("/comments.xml", rss("Comments", []))
+    page = publisher.publish("/", b"<html><head><link rel=alternate type='application/rss+xml' href=feed.xml>"
+                             b"<link rel=alternate type='application/rss+xml' title=Comments href=comments.xml></head>")
+    ended = penny.run("rss", "add", page, *ALLOW)
+    assert ended.stdout.splitlines() == [
+        "%s: this is an HTML page, not a feed" % page, "The page names its feed: %s" % feed,
+        "and another, to be added by: penny rss add %s   Comments" % other, "News: 1 new, 0 updated"]
+    assert stored(penny) == {feed: ["One"]}
+
+
+def test_content_that_may_be_shown_in_a_page(penny, tmp_path):
+    (tmp_path / "x.xml").write_bytes(rss("A", [("1", "One", "<p onclick=x()>Seen <a href=y>it</a><script>alert(1)</script></p>")]))
+    item, = json.loads(penny.run("rss", "parse", "--safe", str(tmp_path / "x.xml")).stdout)["items"]
+    assert "script" not in item["content_html"] and "onclick" not in item["content_html"]
+    assert 'href="http://example.org/y"' in item["content_html"]

@@ -126,16 +126,14 @@ def test_a_page_within_five_seconds_without_settings_or_network(house):
 
 def test_the_first_page_shows_progress_and_then_the_digest(house):
     publisher = Publisher()
-    publisher.delay = 1.0
+    publisher.delay = 0.7
     for number in range(3):
         url = publisher.publish("/%d" % number, rss("Feed %d" % number, [("1", "Item %d" % number, "Words.")]))
         subprocess.run([*house.command("rss", "import", "-"), "--home", house.home], env=house.environment(), check=True,
                        input='<opml><body><outline xmlUrl="%s" text=""/></body></opml>' % url, text=True, cwd=house.root,
                        stdout=subprocess.DEVNULL)
-    house.write_lab((house.home / "etc" / "lab.ini").read_text() + "[lab]\nname = attic\n")
-    house.start("up", env={"PENNY_X": "1"})
-    house.stop_all()
-    house.write_lab((house.home / "etc" / "lab.ini").read_text().replace("[service rss]", "[service rss]\nprivate = allow"))
+    lab = (house.home / "etc" / "lab.ini").read_text().replace("[service rss]", "[service rss]\nprivate = allow")
+    house.write_lab(lab + "[lab]\nname = attic\n")
     house.start("up")
     page = until(lambda: re.search("Collecting: [0-2] of 3 feeds asked", get(house.ports["digest"])[2].decode()), 10).string
     assert '<meta http-equiv="refresh" content="3">' in page and "attic" in page
@@ -190,6 +188,7 @@ def test_a_busy_port_is_said_and_the_rest_goes_on(house):
     until(lambda: house.state("rss") == "up", 15, "taking the port when it is free")
 
 
+@pytest.mark.slow
 def test_it_ends_with_1_when_nothing_runs(house):
     house.install("crasher", CRASHER, manifest("crasher"))
     process = house.start("up", "--only", "crasher", env={"PENNY_CLOCK": "50@0=0"})
@@ -197,6 +196,7 @@ def test_it_ends_with_1_when_nothing_runs(house):
     assert "crasher does not run: KeyError: 'as planned'" in house.log()
 
 
+@pytest.mark.slow
 def test_a_timed_service_runs_at_its_times(house):
     house.install("ticker", TICKER, manifest("ticker", "every 60s"))
     house.start("up", "--only", "ticker", env={"PENNY_CLOCK": "200@0=0"})
@@ -223,6 +223,7 @@ def test_quick_services_have_a_process_without_the_web_server(house):
     assert len(house.processes(process)) == 2
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_comes_back_on_the_same_sockets(house):
     process = house.start("up")
     until(lambda: house.state("digest") == "up")
@@ -332,6 +333,7 @@ def test_only_names_are_checked(house):
     assert (ended.returncode, ended.stderr) == (2, "penny: --only diggest: there is no service diggest (did you mean digest?)\n")
 
 
+@pytest.mark.slow
 def test_an_edition_closes_at_its_hour(house):
     """The real process, in a clock that shows 04:59:55 on the day after its feed came."""
     publisher = Publisher()

@@ -125,6 +125,13 @@ def timezone(value: str) -> str:
     return value
 
 
+def contact(value: str) -> str:
+    """A mail address or URL, as it may stand in a header field."""
+    if not re.fullmatch(r"[!-~]{0,200}", value):
+        raise ValueError("a mail address or URL, such as ada@example.org")
+    return value
+
+
 # Files
 
 class Lab(NamedTuple):
@@ -133,11 +140,12 @@ class Lab(NamedTuple):
     name: str
     domain: str
     timezone: str
+    contact: str  # an address of the owner, told to publishers
     services: dict[str, dict[str, str]]
 
 
-LAB_KEYS: dict[str, Converter] = {"name": text, "domain": text, "timezone": timezone}
-LAB_DEFAULTS = {"name": "home", "domain": "lab.home.arpa", "timezone": ""}  # RFC 8375 for the domain
+LAB_KEYS: dict[str, Converter] = {"name": text, "domain": text, "timezone": timezone, "contact": contact}
+LAB_DEFAULTS = {"name": "home", "domain": "lab.home.arpa", "timezone": "", "contact": ""}  # RFC 8375 for the domain
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -207,7 +215,7 @@ def parse_lab(written: Written) -> Lab:
                 values[key] = str(convert(LAB_KEYS, key, value, "%s [lab]" % file))
         else:
             given[section.partition(" ")[2]] = keys
-    return Lab(values["name"], values["domain"], values["timezone"], given)
+    return Lab(values["name"], values["domain"], values["timezone"], values["contact"], given)
 
 
 def convert(converters: Mapping[str, Converter], key: str, value: str, place: str) -> object:

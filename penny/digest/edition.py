@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from penny.core.clock import rfc3339
-from penny.stages import extract, items
+from penny.stages import extract, items, near_duplicates
 from penny.wire.feed_date import parse_date
 
 FORMAT = 1  # of the stored JSON
@@ -22,6 +22,7 @@ class Entry(NamedTuple):
     source: str
     time: float  # of publication, else of arrival
     extract: str
+    also: tuple[tuple[str, str], ...] = ()  # source and url of those that say the same in other feeds
 
 
 class Section(NamedTuple):
@@ -74,16 +75,33 @@ def build(closes: float, lab: str, sealed: bool, feeds: list[items.Feed], newest
     kept: dict[int, int] = {}
     for _, _, number in sorted(rounds)[:limits.items]:
         kept[number] = kept.get(number, 0) + 1
+    chosen = [(feed, item) for feed in feeds for item in newest.get(feed.id, [])[:kept.get(feed.id, 0)]]
+    entries = _once_each(chosen)
     sections = []
     for feed in feeds:
-        if feed.id in kept:
-            source = feed.name
-            entries = tuple(_entry(item, source) for item in newest[feed.id][:kept[feed.id]])
-            sections.append(Section(source, feed.home_page_url, counts.get(feed.id, 0) - len(entries), entries))
+        mine = tuple(entry for (owner, _), entry in zip(chosen, entries) if owner is feed and entry)
+        left_out = counts.get(feed.id, 0) - kept.get(feed.id, 0)
+        if mine or left_out:
+            sections.append(Section(feed.name, feed.home_page_url, left_out, mine))
     troubles = tuple(Trouble(feed.name, feed.shown_url, feed.problem, feed.failing_since or closes)
                      for feed in feeds if feed.problem)
     waiting = sum(feed.checked is None for feed in feeds)
     return Edition(day_of(closes), lab, closes, sealed, tuple(sections), troubles, len(feeds), waiting)
+
+
+def _once_each(chosen: list[tuple[items.Feed, items.Stored]]) -> list[Entry | None]:
+    """The entries of the chosen items; of those that say the same in several feeds, the earliest, which names the others,
+    and None for these. Two items of one feed are never the same: publishers repeat their backgrounds."""
+    entries: list[Entry | None] = [_entry(item, feed.name) for feed, item in chosen]
+    texts = [near_duplicates.signature(extract.plain(_words(item.body))) for _, item in chosen]
+    for group in near_duplicates.group(texts):
+        first = min(group, key=lambda position: (_time(chosen[position][1]), position))
+        others = [position for position in group if chosen[position][0] is not chosen[first][0]]
+        also = tuple((chosen[position][0].name, str(chosen[position][1].body.get("url", ""))) for position in others)
+        entries[first] = entries[first]._replace(also=also)  # type: ignore[union-attr]
+        for position in others:
+            entries[position] = None
+    return entries
 
 
 def _time(item: items.Stored) -> float:
@@ -93,9 +111,13 @@ def _time(item: items.Stored) -> float:
 def _entry(item: items.Stored, source: str) -> Entry:
     body = item.body
     title = str(body.get("title", ""))
-    words = next((str(body[key]) for key in ("summary", "content_html", "content_text") if body.get(key)), "")
-    text = extract.lead(words, title)
+    text = extract.lead(_words(body, "summary"), title)
     return Entry(title or text[:80] or "(no title)", str(body.get("url", "")), source, _time(item), text)
+
+
+def _words(body: dict, first: str = "content_html") -> str:
+    """An item's words: what stands under `first`, else the fullest that there is."""
+    return next((str(body[key]) for key in (first, "content_html", "content_text", "summary") if body.get(key)), "")
 
 
 def to_json(edition: Edition) -> str:
@@ -104,7 +126,8 @@ def to_json(edition: Edition) -> str:
         "format": FORMAT, "day": edition.day, "lab": edition.lab, "closes": rfc3339(edition.closes),
         "sealed": edition.sealed, "feeds": edition.feeds, "waiting": edition.waiting,
         "sections": [{"title": section.title, "url": section.url, "left_out": section.left_out, "items": [
-            {**entry._asdict(), "time": rfc3339(entry.time)} for entry in section.entries]}
+            {**entry._asdict(), "time": rfc3339(entry.time), "also": [{"source": source, "url": url} for source, url in entry.also]}
+            for entry in section.entries]}
             for section in edition.sections],
         "unreachable": [{**trouble._asdict(), "since": rfc3339(trouble.since)} for trouble in edition.troubles],
     }, ensure_ascii=False, indent=1) + "\n"
@@ -115,7 +138,9 @@ def from_json(text: str) -> Edition:
     stored = json.loads(text)
     sections = tuple(
         Section(section["title"], section["url"], section["left_out"],
-                tuple(Entry(**{**entry, "time": parse_date(entry["time"])}) for entry in section["items"]))
+                tuple(Entry(**{**entry, "time": parse_date(entry["time"]),
+                               "also": tuple((other["source"], other["url"]) for other in entry["also"])})
+                      for entry in section["items"]))
         for section in stored["sections"])
     troubles = tuple(Trouble(**{**trouble, "since": parse_date(trouble["since"])}) for trouble in stored["unreachable"])
     return Edition(stored["day"], stored["lab"], parse_date(stored["closes"]) or 0, stored["sealed"], sections, troubles,

@@ -54,6 +54,10 @@ def _trouble(trouble: Trouble) -> str:
     return "%s, since %s" % (trouble.problem, _moment(trouble.since))
 
 
+def _names(entry: Entry) -> str:
+    return ", ".join(dict.fromkeys(source for source, _ in entry.also))
+
+
 def text(edition: Edition) -> str:
     """For a terminal of 80 columns."""
     parts = ["%s: %s\n%s\n" % (edition.lab, _title(edition), _state(edition))]
@@ -67,6 +71,7 @@ def text(edition: Edition) -> str:
             lines += ["", fold(entry.title, WIDTH), fold("%s, %s" % (entry.source, _moment(entry.time)), WIDTH, "  ")]
             lines += [fold(entry.extract, WIDTH, "  ")] if entry.extract else []
             lines += ["  " + entry.url] if entry.url else []
+            lines += [fold("Also in %s" % _names(entry), WIDTH, "  ")] if entry.also else []
         lines += ["", "and %d more" % section.left_out] if section.left_out else []
         parts.append("\n".join(lines) + "\n")
     if edition.troubles:
@@ -90,6 +95,7 @@ def markdown(edition: Edition) -> str:
             name = "[%s](<%s>)" % (quote(entry.title), url) if url else quote(entry.title)
             lines.append("- **%s** (%s, %s)" % (name, quote(entry.source), _moment(entry.time)))
             lines += ["  " + quote(entry.extract)] if entry.extract else []
+            lines += ["  Also in " + quote(_names(entry))] if entry.also else []
         lines += ["- and %d more" % section.left_out] if section.left_out else []
         lines.append("")
     if edition.troubles:
@@ -125,6 +131,8 @@ def html(edition: Edition) -> str:
 
 def _article(entry: Entry) -> str:
     said = "<p>%s</p>" % escape(entry.extract) if entry.extract else ""
+    if entry.also:
+        said += '<p class="soft">Also in %s</p>' % ", ".join(link(url, source) for source, url in entry.also)
     return ('<article><h3>%s</h3><span class="soft">%s, <time datetime="%s">%s</time></span>%s</article>'
             % (link(entry.url, entry.title), escape(entry.source),
                time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.time)), _moment(entry.time), said))

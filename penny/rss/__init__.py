@@ -9,14 +9,14 @@ from sqlite3 import Connection
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
-from penny.core import files, run, settings as conversion
+from penny.core import fetch, files, run, settings as conversion
 from penny.core.errors import PennyError, UsageError, one_line
 from penny.core.run import Context, Verb, option
 from penny.core.terminal import Progress, cut, table
-from penny.rss import collect
+from penny.rss import collect, schedule
 from penny.stages import items
 from penny.wire import feed as shape
-from penny.wire import feed_json, opml
+from penny.wire import feed_json, feed_links, html_safe, opml
 
 STARTER = ("pipeline", "starter.opml")  # what a first run without any feed begins with
 MAX_FILE = 64 << 20  # bytes of a file that is read whole
@@ -76,16 +76,17 @@ def _collect_due(settings: SimpleNamespace, context: Context) -> float:
     with items.opened(context.state_dir, context.log) as db:
         now = context.clock.time()
         # A due time further off than any rest was set by a clock that was wrong.
-        due = [feed for feed in items.feeds(db) if not now < feed.due <= now + 2 * collect.LONGEST_REST]
+        due = [feed for feed in items.feeds(db)
+               if not feed.parked and not now < feed.due <= now + 2 * schedule.LONGEST_REST]
         if due:
-            collect.collect(db, due, collect_options(settings), context.clock, context.stop, report)
-        following = min((feed.due for feed in items.feeds(db)), default=0.0)
+            collect.collect(db, due, collect_options(settings, context.lab), context.clock, context.stop, report)
+        following = min((feed.due for feed in items.feeds(db) if not feed.parked), default=0.0)
     return min(LONGEST_NAP, max(1.0, following - context.clock.time()))
 
 
-def collect_options(settings: SimpleNamespace) -> collect.Options:
+def collect_options(settings: SimpleNamespace, lab: conversion.Lab) -> collect.Options:
     parallel, limits = collect.capacity(collect.read_memory())
-    return collect.Options(settings.interval, settings.private, settings.keep, parallel, limits)
+    return collect.Options(settings.interval, settings.private, settings.keep, parallel, limits, lab.contact)
 
 
 def begin_with_starter(db: Connection, context: Context) -> None:
@@ -101,18 +102,21 @@ def begin_with_starter(db: Connection, context: Context) -> None:
 def collect_now(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
     with items.opened(context.state_dir, context.log) as db:
         begin_with_starter(db, context)
-        return _ask(db, items.feeds(db), settings, context, options.json)
+        feeds = items.feeds(db)
+        results = _ask(db, feeds, settings, context, options.json)
+    reached = any(not result.outcome.problem for result in results)
+    return run.DONE if reached or not feeds else run.FAULT
 
 
-def _ask(db: Connection, feeds: list[items.Feed], settings: SimpleNamespace, context: Context, as_json: bool) -> int:
-    """Ask these feeds now and print what each answered; 1 when none of them answered."""
+def _ask(db: Connection, feeds: list[items.Feed], settings: SimpleNamespace, context: Context,
+         as_json: bool) -> list[collect.Result]:
+    """Ask these feeds now, and print what each answered."""
     run.stop_on_signals(context.stop)
     progress = Progress(len(feeds))
-    reached = 0
+    results: list[collect.Result] = []
 
     def report(result: collect.Result) -> None:
-        nonlocal reached
-        reached += not result.outcome.problem
+        results.append(result._replace(outcome=result.outcome._replace(items=None)))  # not all bodies at once
         progress.clear()
         if as_json:
             print(json.dumps({"url": result.feed.url, "new": result.counts.new, "updated": result.counts.updated,
@@ -121,24 +125,47 @@ def _ask(db: Connection, feeds: list[items.Feed], settings: SimpleNamespace, con
             print(cut(collect.say(result), 300), flush=True)
         progress.step(result.feed.shown_url)
     try:
-        collect.collect(db, feeds, collect_options(settings), context.clock, context.stop, report)
+        collect.collect(db, feeds, collect_options(settings, context.lab), context.clock, context.stop, report)
     finally:
         progress.clear()
     if context.stop.is_set():
         raise KeyboardInterrupt
-    return run.DONE if reached or not feeds else run.FAULT
+    return results
 
 
 def add(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
     url = checked_url(options.url)
     with items.opened(context.state_dir, context.log) as db:
-        if not items.add_feeds(db, [(url, "")], context.clock.time()):
-            raise PennyError("cannot add %s: it is there already" % url)
-        mine = [feed for feed in items.feeds(db) if feed.url == url]
-        code = _ask(db, mine, settings, context, as_json=False)
-    if code:
+        problem = _add_and_ask(db, url, settings, context)
+        named = named_feeds(url, settings, context) if problem == shape.HTML_PAGE else ()
+        if named:
+            items.remove_feeds(db, [url])
+            url = named[0].url
+            print("The page names its feed: %s" % url)
+            for other in named[1:]:
+                print("and another, to be added by: penny rss add %s   %s" % (other.url, other.title))
+            problem = _add_and_ask(db, url, settings, context)
+    if problem:
         print("It was added all the same, and will be asked again. To take it back: penny rss remove %s" % url)
     return run.DONE
+
+
+def _add_and_ask(db: Connection, url: str, settings: SimpleNamespace, context: Context) -> str:
+    """Returns the problem of the feed, "" when it answered well."""
+    if not items.add_feeds(db, [(url, "")], context.clock.time()):
+        raise PennyError("cannot add %s: it is there already" % url)
+    mine = [feed for feed in items.feeds(db) if feed.url == url]
+    return _ask(db, mine, settings, context, as_json=False)[0].outcome.problem
+
+
+def named_feeds(url: str, settings: SimpleNamespace, context: Context) -> tuple[feed_links.Link, ...]:
+    """The feeds that the HTML page at an address names."""
+    options = collect_options(settings, context.lab)
+    try:
+        page = fetch.get(url, headers=collect.headers(options), private=options.private, limits=options.limits)
+    except fetch.FetchError:
+        return ()
+    return feed_links.find_feeds(page.body, page.url)
 
 
 def checked_url(typed: str) -> str:
@@ -212,12 +239,19 @@ def parse(settings: SimpleNamespace, context: Context, options: argparse.Namespa
     code = run.DONE
     for name in options.files:
         try:
-            found: dict = feed_json.render(shape.parse(read_file(name)))
+            parsed = shape.parse(read_file(name))
+            found: dict = feed_json.render(made_safe(parsed) if options.safe else parsed)
         except (PennyError, shape.MalformedFeed) as error:
             found, code = {"error": str(error)}, run.FAULT
         text = json.dumps(found, ensure_ascii=False, indent=None if options.jsonl else 1)
         sys.stdout.write(text.encode("utf-8", "replace").decode() + "\n")
     return code
+
+
+def made_safe(feed: shape.Feed) -> shape.Feed:
+    """A feed whose content may be shown inside a page; links in it are resolved against the item's own."""
+    return feed._replace(items=tuple(
+        item._replace(content_html=html_safe.sanitise(item.content_html, item.url or feed.home_page_url)) for item in feed.items))
 
 
 def read_file(name: str) -> bytes:
@@ -240,6 +274,7 @@ VERBS = {
     "import": Verb(import_feeds, (option("file", metavar="OPML"),), "add the feeds of an OPML file ('-': standard input)"),
     "export": Verb(export, (), "print the feeds as OPML"),
     "parse": Verb(parse, (
+        option("--safe", action="store_true", help="with content that may be shown inside a page: nothing in it runs"),
         option("--jsonl", action="store_true", help="one feed a line, in order, {\"error\": ...} where one cannot be read"),
         option("files", metavar="FILE", nargs="+", help="'-' is standard input")), "print feeds as JSON Feed 1.1"),
 }

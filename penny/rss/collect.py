@@ -6,22 +6,21 @@ transaction, its items with its validators: killed at any moment, a feed is eith
 """
 from __future__ import annotations
 
+import json
 import queue
 import random
 import sqlite3
 import threading
-from typing import Callable, Iterable, NamedTuple
+from typing import Callable, Iterable, NamedTuple, Union
 from urllib.parse import urlsplit
 
 from penny.core import fetch
 from penny.core.clock import Clock, Stop
+from penny.rss import schedule
 from penny.stages import items
 from penny.wire import feed as shape
 from penny.wire import feed_json
 
-DAY = 86400.0
-LONGEST_REST = 7 * DAY  # a feed that fails is asked less and less often, but never given up
-RETRY = 300.0  # seconds until a host is tried again that gave no answer at all: most often the fault is on this side
 SMALL_BOX = 256 << 20  # bytes of memory
 ROUND = 50  # unchanged feeds whose state is kept in one transaction
 GAP = 0.5  # seconds between two requests to one host
@@ -33,6 +32,13 @@ class Options(NamedTuple):
     keep: int  # items of a feed that are kept
     parallel: int  # feeds fetched at a time
     limits: fetch.Limits
+    contact: str = ""  # how a publisher reaches the owner
+
+
+POSTPONED = "its host asks to be left alone"
+BUSY = (429, 503)  # Too Many Requests, Service Unavailable: said by one page, meant by its host
+PERMANENT = (301, 308)
+Answer = Union[fetch.Reply, str]  # a reply, or the reason why there is none
 
 
 class Result(NamedTuple):
@@ -67,22 +73,20 @@ def read_memory() -> int:
         return SMALL_BOX
 
 
-def next_due(now: float, rest: float, failures: int, jitter: float) -> float:
-    """When a feed is to be asked next: after `rest`, and after failures in a row twice as late for each but the first.
-    `jitter`, 0 to 1, spreads feeds that were added together by up to a tenth."""
-    return now + min(rest * 2.0 ** min(max(failures - 1, 0), 20), LONGEST_REST) * (1 + jitter / 10)
-
-
 def by_host(feeds: Iterable[items.Feed]) -> list[list[items.Feed]]:
     """The feeds in groups of one host each: a group is asked one feed after the other."""
     groups: dict[str, list[items.Feed]] = {}
     for feed in feeds:
-        try:
-            host = urlsplit(feed.url).netloc.rpartition("@")[2].lower()
-        except ValueError:
-            host = feed.url  # fetching it says what is wrong with it
-        groups.setdefault(host, []).append(feed)
+        groups.setdefault(host_of(feed.url), []).append(feed)
     return list(groups.values())
+
+
+def host_of(url: str) -> str:
+    """Host and port; for an address that cannot be read, the address: fetching it says what is wrong."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return url
 
 
 def collect(db: sqlite3.Connection, feeds: list[items.Feed], options: Options, clock: Clock, stop: Stop,
@@ -95,7 +99,7 @@ def collect(db: sqlite3.Connection, feeds: list[items.Feed], options: Options, c
     for group in by_host(feeds):
         groups.put(group)
     # One answer waits while another is kept: a slow disk must not let bodies pile up in memory.
-    answers: queue.Queue[tuple[items.Feed, fetch.Reply | str] | None] = queue.Queue(1)
+    answers: queue.Queue[tuple[items.Feed, Answer] | None] = queue.Queue(1)
     quit = threading.Event()
     threads = [threading.Thread(target=_fetch_all, args=(groups, answers, options, stop, quit), name="fetch", daemon=True)
                for _ in range(min(options.parallel, groups.qsize()))]
@@ -105,6 +109,11 @@ def collect(db: sqlite3.Connection, feeds: list[items.Feed], options: Options, c
         _keep_all(db, answers, len(threads), options, clock, stop, report)
     finally:
         quit.set()  # each thread ends after the feed at hand, at the latest when its deadline is over
+
+
+def headers(options: Options) -> dict[str, str]:
+    """What every request says of who asks."""
+    return {"User-Agent": fetch.USER_AGENT + (" (+%s)" % options.contact if options.contact else "")}
 
 
 def _fetch_all(groups: queue.SimpleQueue, answers: queue.Queue, options: Options, stop: Stop,
@@ -119,7 +128,7 @@ def _fetch_all(groups: queue.SimpleQueue, answers: queue.Queue, options: Options
         _hand_in(None, answers, quit)
 
 
-def _hand_in(answer: tuple[items.Feed, fetch.Reply | str] | None, answers: queue.Queue, quit: threading.Event) -> None:
+def _hand_in(answer: tuple[items.Feed, Answer] | None, answers: queue.Queue, quit: threading.Event) -> None:
     """Put an answer into the queue, unless nobody reads it any more."""
     while not quit.is_set():
         try:
@@ -130,16 +139,19 @@ def _hand_in(answer: tuple[items.Feed, fetch.Reply | str] | None, answers: queue
 
 def _fetch_group(group: list[items.Feed], answers: queue.Queue, options: Options, stop: Stop,
                  quit: threading.Event) -> None:
+    answer: Answer = ""
     for number, feed in enumerate(group):
-        if quit.is_set() or stop.is_set() or (number and stop.wait(GAP)):
+        if quit.is_set() or stop.is_set() or (number and answer != POSTPONED and stop.wait(GAP)):
             break
-        answer: fetch.Reply | str
-        try:
-            answer = fetch.get(feed.url, etag=feed.etag, modified=feed.modified, private=options.private,
-                               limits=options.limits)
-        except fetch.FetchError as error:
-            answer = error.reason
+        if answer != POSTPONED:
+            try:
+                answer = fetch.get(feed.url, headers=headers(options), etag=feed.etag, modified=feed.modified,
+                                   private=options.private, limits=options.limits)
+            except fetch.FetchError as error:
+                answer = error.reason
         _hand_in((feed, answer), answers, quit)
+        if isinstance(answer, fetch.Reply) and answer.status in BUSY:
+            answer = POSTPONED
 
 
 def _keep_all(db: sqlite3.Connection, answers: queue.Queue, threads: int, options: Options, clock: Clock, stop: Stop,
@@ -161,36 +173,68 @@ def _keep_all(db: sqlite3.Connection, answers: queue.Queue, threads: int, option
         if answer is None:
             threads -= 1
             continue
-        outcome, note = outcome_of(*answer, options, clock.time(), random.random())
+        feed, reply = answer
+        if reply == POSTPONED:
+            report(Result(feed, items.Outcome(clock.time(), feed.due, POSTPONED), items.Counts(0, 0), ""))
+            continue
+        outcome, note = outcome_of(feed, reply, options, clock.time(), random.random())
+        if isinstance(reply, fetch.Reply) and reply.status in BUSY:
+            same_host = [other for other in items.feeds(db) if host_of(other.url) == host_of(feed.url)]
+            items.postpone(db, same_host, outcome.due)
         if outcome.items is None:
-            unchanged.append(Result(answer[0], outcome, items.Counts(0, 0), note))
+            unchanged.append(Result(feed, outcome, items.Counts(0, 0), note))
             if len(unchanged) >= ROUND:
                 flush()
         else:
-            report(Result(answer[0], outcome, items.keep(db, answer[0], outcome, options.keep), note))
+            report(Result(feed, outcome, items.keep(db, feed, outcome, options.keep), note))
     flush()
 
 
-def outcome_of(feed: items.Feed, answer: fetch.Reply | str, options: Options, now: float,
-               jitter: float) -> tuple[items.Outcome, str]:
-    """What an answer (a reply, or the reason why there was none) means for its feed, and a note about its reading."""
-    def failed(reason: str, rest: float) -> tuple[items.Outcome, str]:
-        return items.Outcome(now, next_due(now, rest, feed.failures + 1, jitter), problem=reason), ""
+def outcome_of(feed: items.Feed, answer: Answer, options: Options, now: float, jitter: float) -> tuple[items.Outcome, str]:
+    """What an answer means for its feed, and a note about how it was read."""
     if isinstance(answer, str):
-        return failed(answer, RETRY)
+        return _failed(feed, answer, schedule.RETRY, now, jitter), ""
     if answer.status == 304:
-        due = next_due(now, options.interval, 0, jitter)
-        return items.Outcome(now, due, etag=feed.etag, modified=feed.modified), ""
+        wish = max(feed.wish, schedule.freshness(answer.headers, now))
+        due = schedule.after_success(now, options.interval, wish, json.loads(feed.skip), jitter)
+        return items.Outcome(now, due, etag=feed.etag, modified=feed.modified, wish=feed.wish, skip=feed.skip,
+                             moved_to=moved_to(answer)), ""
+    if answer.status == 410:
+        gone = "is gone for good (status 410) and not asked any more: penny rss remove takes it off the list"
+        return items.Outcome(now, now + schedule.LONGEST_REST, gone, parked=True), ""
     if answer.status != 200:
-        return failed("answered with status %d" % answer.status, options.interval)
+        rest = max(options.interval, schedule.retry_after(answer.headers, now))
+        return _failed(feed, "answered with status %d" % answer.status, rest, now, jitter), ""
     try:
         parsed = shape.parse(answer.body, answer.headers.get("content-type", ""))
     except shape.MalformedFeed as error:
-        return failed(str(error), options.interval)
+        return _failed(feed, str(error), options.interval, now, jitter), ""
+    return _read(answer, parsed, options, now, jitter), "; ".join(parsed.notes)
+
+
+def _failed(feed: items.Feed, reason: str, rest: float, now: float, jitter: float) -> items.Outcome:
+    return items.Outcome(now, schedule.after_failure(now, rest, feed.failures + 1, jitter), problem=reason)
+
+
+def _read(reply: fetch.Reply, parsed: shape.Feed, options: Options, now: float, jitter: float) -> items.Outcome:
+    """The outcome of a feed that was sent whole."""
+    etag, modified = reply.headers.get("etag", ""), reply.headers.get("last-modified", "")
+    wish = max(parsed.ttl or 0, schedule.freshness(reply.headers, now))
+    interval = options.interval if etag or modified else max(options.interval, schedule.WITHOUT_VALIDATOR)
+    skip = (parsed.skip_hours, parsed.skip_days)
     entries = [(feed_json.render_item(item), item.date_published or item.date_modified) for item in parsed.items]
-    due = next_due(now, max(options.interval, min(parsed.ttl or 0, DAY)), 0, jitter)
-    return items.Outcome(now, due, "", parsed.title, parsed.home_page_url, answer.headers.get("etag", ""),
-                         answer.headers.get("last-modified", ""), entries), "; ".join(parsed.notes)
+    return items.Outcome(now, schedule.after_success(now, interval, wish, skip, jitter), "", parsed.title,
+                         parsed.home_page_url, etag, modified, entries, moved_to(reply), False, wish, json.dumps(skip))
+
+
+def moved_to(reply: fetch.Reply) -> str:
+    """Where a feed has moved for good: the end of the permanent redirects that stand at the beginning."""
+    found = ""
+    for status, url in reply.redirects:
+        if status not in PERMANENT:
+            break
+        found = url
+    return found
 
 
 def say(result: Result) -> str:

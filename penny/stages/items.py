@@ -44,6 +44,11 @@ MIGRATIONS = (
         published REAL,
         body TEXT NOT NULL,
         UNIQUE (feed, key))"""),
+    ("ALTER TABLE feed ADD COLUMN moved_to TEXT NOT NULL DEFAULT ''",
+     "ALTER TABLE feed ADD COLUMN parked REAL",
+     "ALTER TABLE feed ADD COLUMN wish REAL NOT NULL DEFAULT 0",
+     "ALTER TABLE feed ADD COLUMN skip TEXT NOT NULL DEFAULT '[[], []]'",
+     "ALTER TABLE item ADD COLUMN words BLOB NOT NULL DEFAULT x''"),
 )
 
 
@@ -63,6 +68,10 @@ class Feed(NamedTuple):
     failures: int  # in a row
     etag: str
     modified: str
+    moved_to: str = ""  # where its last answer said that it had moved for good, once
+    parked: float | None = None  # since when it is not asked any more, because it is gone for good
+    wish: float = 0  # for how many seconds it asks to be left alone
+    skip: str = "[[], []]"  # the hours and days in which it does not want to be asked, as JSON
 
     @property
     def shown_url(self) -> str:
@@ -85,6 +94,10 @@ class Outcome(NamedTuple):
     etag: str = ""
     modified: str = ""
     items: list[tuple[dict, float | None]] | None = None  # JSON Feed items, each with its date of publication
+    moved_to: str = ""  # where it says that it has moved for good
+    parked: bool = False  # whether it says that it is gone for good
+    wish: float = 0
+    skip: str = "[[], []]"
 
 
 class Counts(NamedTuple):
@@ -141,37 +154,58 @@ def keep_unchanged(db: sqlite3.Connection, outcomes: Iterable[tuple[Feed, Outcom
             _keep_state(db, feed, outcome)
 
 
+def postpone(db: sqlite3.Connection, feeds: Iterable[Feed], due: float) -> None:
+    """Ask none of these feeds before `due`: their host wants to be left alone."""
+    with store.transaction(db):
+        db.executemany("UPDATE feed SET due = max(due, ?) WHERE id = ?", [(due, feed.id) for feed in feeds])
+
+
 def _keep_state(db: sqlite3.Connection, feed: Feed, outcome: Outcome) -> None:
     if outcome.problem:
-        db.execute("UPDATE feed SET checked = ?, due = ?, problem = ?, failures = failures + 1,"
+        db.execute("UPDATE feed SET checked = ?, due = ?, problem = ?, failures = failures + 1, parked = ?,"
                    " failing_since = coalesce(failing_since, ?) WHERE id = ?",
-                   (outcome.checked, outcome.due, outcome.problem, outcome.checked, feed.id))
+                   (outcome.checked, outcome.due, outcome.problem, outcome.checked if outcome.parked else None,
+                    outcome.checked, feed.id))
         return
     db.execute("UPDATE feed SET checked = ?, due = ?, succeeded = ?, problem = '', failures = 0, failing_since = NULL,"
-               " title = ?, home_page_url = ?, etag = ?, modified = ? WHERE id = ?",
+               " parked = NULL, title = ?, home_page_url = ?, etag = ?, modified = ?, wish = ?, skip = ?, moved_to = ?"
+               " WHERE id = ?",
                (outcome.checked, outcome.due, outcome.checked, outcome.title or feed.title,
-                outcome.home_page_url or feed.home_page_url, outcome.etag, outcome.modified, feed.id))
+                outcome.home_page_url or feed.home_page_url, outcome.etag, outcome.modified, outcome.wish, outcome.skip,
+                outcome.moved_to, feed.id))
+    # Seen twice: a proxy of a hotel or a slip of the publisher says so once. A feed that is there already stays apart.
+    if outcome.moved_to and outcome.moved_to == feed.moved_to:
+        db.execute("UPDATE OR IGNORE feed SET url = ?, moved_to = '', etag = '', modified = '' WHERE id = ?",
+                   (outcome.moved_to, feed.id))
 
 
 def _keep_items(db: sqlite3.Connection, feed: int, outcome: Outcome, most: int) -> Counts:
     known = dict(db.execute("SELECT key, digest FROM item WHERE feed = ?", (feed,)))
+    current = {key_of(item) for item, _ in outcome.items or []}
+    # What this feed has under ids that it no longer gives, by link and words: see below.
+    renamed = {words: key for key, words in db.execute("SELECT key, words FROM item WHERE feed = ? AND words != x''", (feed,))
+               if key not in current}
     new = updated = 0
-    current = set()
+    seen = set()
     # Publishers list the newest first; the oldest gets the lowest number.
     for item, published in reversed(outcome.items or []):
         key = key_of(item)
-        if key in current:
+        if key in seen:
             continue
-        current.add(key)
+        seen.add(key)
+        words = words_of(item)
         body = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
         digest = hashlib.blake2b(body.encode(), digest_size=16).digest()
-        if key not in known:
-            db.execute("INSERT INTO item (feed, key, digest, arrived, published, body) VALUES (?, ?, ?, ?, ?, ?)",
-                       (feed, key, digest, outcome.checked, published, body))
+        if key not in known and words in renamed:  # an unstable id: the same link and words under a new one are not news
+            db.execute("UPDATE item SET key = ?, digest = ?, body = ? WHERE feed = ? AND key = ?",
+                       (key, digest, body, feed, renamed.pop(words)))
+        elif key not in known:
+            db.execute("INSERT INTO item (feed, key, digest, words, arrived, published, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                       (feed, key, digest, words, outcome.checked, published, body))
             new += 1
         elif known[key] != digest:
-            db.execute("UPDATE item SET digest = ?, updated = ?, published = ?, body = ? WHERE feed = ? AND key = ?",
-                       (digest, outcome.checked, published, body, feed, key))
+            db.execute("UPDATE item SET digest = ?, words = ?, updated = ?, published = ?, body = ? WHERE feed = ? AND key = ?",
+                       (digest, words, outcome.checked, published, body, feed, key))
             updated += 1
     _forget_oldest(db, feed, current, most)
     return Counts(new, updated)
@@ -184,6 +218,14 @@ def _forget_oldest(db: sqlite3.Connection, feed: int, current: set[str], most: i
         oldest = db.execute("SELECT id, key FROM item WHERE feed = ? ORDER BY id", (feed,)).fetchall()
         gone = [(id,) for id, key in oldest if key not in current][:excess]
         db.executemany("DELETE FROM item WHERE id = ?", gone)
+
+
+def words_of(item: dict) -> bytes:
+    """A hash of an item's link and words, whatever its id and dates say; b"" where it has no link."""
+    if not item.get("url"):
+        return b""
+    words = json.dumps([item.get(name) for name in ("url", "title", "content_html", "content_text", "summary")])
+    return hashlib.blake2b(words.encode(), digest_size=16).digest()
 
 
 def key_of(item: dict) -> str:

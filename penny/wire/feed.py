@@ -9,12 +9,8 @@ a shortened one. How large a document may be is for whoever fetches it to decide
 """
 from __future__ import annotations
 
-import binascii
-import codecs
-import html
 import re
-from html.entities import html5
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 ITEMS = 5_000            # items in one feed; those after them are left out
 DEPTH = 256              # elements inside one another within content; deeper ones keep their text only
@@ -27,11 +23,8 @@ LIST = 200               # authors, tags or attachments of one item
 JUNK = 64 << 10          # bytes before a document among which its start is looked for
 NOTES = 20               # sentences about one feed
 
+HTML_PAGE = "this is an HTML page, not a feed"   # what MalformedFeed says of one: it may name its feed
 SCHEMES = ("http", "https", "mailto")
-# Codecs that Python counts as text and that no publisher uses, yet an attacker might: UTF-7 smuggles markup past
-# filters, Punycode takes quadratic time, the escapes are Python's own.
-REFUSED_CODECS = {"utf-7", "punycode", "idna", "unicode-escape", "unicode_escape", "raw-unicode-escape",
-                  "raw_unicode_escape", "undefined", "unicode-internal", "unicode_internal"}
 
 
 class MalformedFeed(ValueError):
@@ -75,7 +68,11 @@ class Item(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """A whole feed. `ttl` is how many seconds the publisher asks to be left alone; `notes` says what was changed."""
+    """A whole feed.
+
+    `ttl` is how many seconds the publisher asks to be left alone; at `skip_hours` (UTC) and on `skip_days` (Monday
+    is 0) it need not be asked for. `notes` says what was repaired or left out.
+    """
 
     title: str = ""
     home_page_url: str = ""
@@ -86,6 +83,8 @@ class Feed(NamedTuple):
     authors: tuple[Author, ...] = ()
     items: tuple[Item, ...] = ()
     ttl: int | None = None
+    skip_hours: tuple[int, ...] = ()
+    skip_days: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -120,187 +119,6 @@ def parse(data: bytes, content_type: str = "") -> Feed:
     return feed_xml.parse(data, content_type)
 
 
-# Decoding ------------------------------------------------------------------------------------------------------
-
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_UNMARKED = ((b"\0\0\0<", "utf-32-be"), (b"<\0\0\0", "utf-32-le"), (b"\0<", "utf-16-be"), (b"<\0", "utf-16-le"),
-             (b"\0{", "utf-16-be"), (b"{\0", "utf-16-le"))
-_DECLARED = re.compile(rb"""^[^>]{0,40}?<\?xml[^>]{1,100}?encoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']""")
-_CHARSET = re.compile(r"""charset\s*=\s*["']?([A-Za-z0-9._:-]{1,40})""", re.I)
-_LETTER = re.compile("[\x80-\ufffc\ufffe-\U0010ffff]")   # decoded from more than one byte
-_EBCDIC = b"\x4c\x6f\xa7\x94"   # "<?xm" in every EBCDIC code page
-
-
-def text_codec(name: str) -> str:
-    """Python's name of the codec that a publisher calls `name`, or "" if it has none that may be used."""
-    try:
-        codec = codecs.lookup(name).name
-        b"x".decode(codec, "replace")   # bz2 and its like are codecs too, but not from bytes to text
-    except (LookupError, ValueError, UnicodeError):
-        return ""
-    if codec in REFUSED_CODECS:
-        return ""
-    # As browsers do: who declares Latin-1 or ASCII and sends 0x93 means a quotation mark.
-    return "cp1252" if codec in ("iso8859-1", "ascii") else codec
-
-
-def find_codec(data: bytes, content_type: str = "") -> str:
-    """The codec that the document claims, or "" for none: byte order mark, XML declaration, HTTP charset."""
-    for mark, codec in _MARKS + _UNMARKED:
-        if data.startswith(mark):
-            return codec
-    head = data[:200]
-    if head.startswith(_EBCDIC):
-        head = head.decode("cp037").encode("ascii", "replace")
-    declared = _DECLARED.search(head)
-    codec = text_codec(declared[1].decode("ascii")) if declared else ""
-    # A declaration that can be read byte by byte does not stand in UTF-16, whatever it says.
-    if not codec or codec.startswith(("utf-16", "utf-32")):
-        charset = _CHARSET.search(content_type)
-        codec = text_codec(charset[1]) if charset else ""
-    return "" if codec.startswith(("utf-16", "utf-32")) else codec
-
-
-def decode(data: bytes, content_type: str, notes: Notes) -> str:
-    """The document's text; whatever no codec can read is replaced, with a note."""
-    claimed = find_codec(data, content_type)
-    # Latin text is hardly ever valid UTF-8 by accident, while UTF-8 is often declared to be Latin-1.
-    latin = claimed in ("", "utf-8", "cp1252")
-    for codec in ("utf-8-sig",) if latin else (claimed, "utf-8-sig"):
-        try:
-            return data.decode(codec)
-        except ValueError:
-            continue
-    if not latin:
-        notes.add(f"bytes that are not {claimed} were replaced")
-        return data.decode(claimed, "replace")
-    text = data.decode("utf-8-sig", "replace")
-    if sum(1 for _ in _LETTER.finditer(text)) > text.count("\ufffd"):
-        notes.add("bytes that are not UTF-8 were replaced")
-        return text
-    if claimed != "cp1252":
-        notes.add("the document was read as windows-1252, since it is not UTF-8")
-    return data.decode("cp1252", "replace")
-
-# Mending -------------------------------------------------------------------------------------------------------
-
-_STRAY = re.compile(r"<!\[CDATA\[.*?\]\]>|&(?:#([0-9]+|[xX][0-9a-fA-F]+);|([A-Za-z][A-Za-z0-9]{0,31});|)",
-                    re.S)
-_CONTROLS = {code: " " for code in range(32) if code not in (9, 10, 13)}
-_CONTROLS.update({code: "\ufffd" for code in (0xfffe, 0xffff)})
-_XML_NAMES = ("amp", "lt", "gt", "quot", "apos")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-
-
-def mend(text: str, notes: Notes) -> str:
-    """XML text with what can be put right character by character put right; `notes` hears of what was lost.
-
-    Replaced are control characters, references to characters that XML does not have, HTML's named entities and
-    ampersands that begin nothing. Tags are not touched.
-    """
-    text = encodable(text.strip("\0"))
-    if _CONTROL.search(text):
-        notes.add("control characters were replaced")
-        text = text.translate(_CONTROLS)
-    return _STRAY.sub(_reference, text)
-
-
-def _reference(found: re.Match) -> str:
-    """What XML can read in place of a CDATA section (itself), a character reference, an entity or a bare ampersand."""
-    number, name = found.groups()
-    if name:
-        return found[0] if name in _XML_NAMES else html5.get(name + ";", "&amp;" + found[0][1:])
-    if not number:
-        return found[0] if found[0].startswith("<") else "&amp;"
-    if len(number) > 8:
-        return "\ufffd"
-    code = int(number[1:], 16) if number[0] in "xX" else int(number)
-    if 128 <= code < 160:
-        return unescape(f"&#{code};")   # C1 controls in Unicode, quotation marks in the heads of those who write them
-    legal = code in (9, 10, 13) or 32 <= code < 0xd800 or 0xe000 <= code < 0xfffe or 0x10000 <= code < 0x110000
-    return f"&#{code};" if legal else "\ufffd"
-
-# Reading XML safely ----------------------------------------------------------------------------------------------
-
-# Expat hands over "namespace, separator, name", and refuses a namespace that holds the separator: a character that
-# cannot stand in XML is never part of one.
-SEPARATOR = "\x1f"
-_START = re.compile(rb"<(?:\?xml|!--|!DOCTYPE(?!\s+html)|(?:[\w.-]{1,40}:)?(?:rss|rdf|feed|opml|channel|entry)\b)",
-                    re.I)
-_DECLARATION = re.compile(rb"\A<\?xml\s[^>]*>")
-_HTML_PAGE = re.compile(rb"[\s\xef\xbb\xbf]*(?:<!--.{0,2000}?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S)
-
-
-def read_xml(data: bytes, content_type: str, collector: Callable, notes: Notes):
-    """The collector that has seen all of `data`; `collector(parser, notes)` makes one and sets expat's handlers.
-
-    What expat accepts as it stands takes the straight path, anything else is mended and tried once more. Raises
-    MalformedFeed, naming the line, if that does not help, and whenever the document declares entities of its own.
-    """
-    from xml.parsers.expat import ExpatError   # not loaded on a box that reads JSON only
-    codec = find_codec(data, content_type)
-    straight = data if codec in ("", "utf-8") else decode(data, content_type, notes).encode("utf-8", "replace")
-    straight = _from_the_start(straight, notes)
-    try:
-        return _run_expat(straight, collector, notes)
-    except ExpatError:
-        notes.clear()
-    mended = _from_the_start(mend(decode(data, content_type, notes), notes).encode(), notes)
-    mended = _DECLARATION.sub(b"", mended, 1)   # it may be what is wrong, and has served its purpose
-    try:
-        return _run_expat(mended, collector, notes)
-    except ExpatError as error:
-        raise _refusal(data, mended, error) from None
-
-
-def _from_the_start(data: bytes, notes: Notes) -> bytes:
-    """The document without the white space, or the warnings of some script, that precede it."""
-    data = data.lstrip(b"\xef\xbb\xbf\0 \t\r\n")
-    if data.startswith(b"<?xml"):
-        return data
-    start = _START.search(data, 0, JUNK)
-    if start is None or not start.start():
-        return data
-    notes.add("what precedes the XML was left out")
-    return data[start.start():]
-
-
-def _run_expat(data: bytes, collector: Callable, notes: Notes):
-    from xml.parsers import expat
-    parser = expat.ParserCreate("utf-8", SEPARATOR)
-    parser.buffer_text = True
-    parser.buffer_size = 1 << 16
-    parser.specified_attributes = True   # a DTD's default attributes would multiply
-    parser.EntityDeclHandler = _refuse_entity
-    reader = collector(parser, notes)
-    try:
-        parser.Parse(data, True)
-    except expat.ExpatError as error:
-        # Counters and scripts that a server appends after the last tag take nothing away from the feed.
-        if error.code != expat.errors.codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]:
-            raise
-        notes.add("what follows the end of the document was left out")
-    finally:
-        # Parser and collector hold each other; a small box should not wait for the garbage collector.
-        for name in ("StartElementHandler", "EndElementHandler", "CharacterDataHandler", "SkippedEntityHandler"):
-            setattr(parser, name, None)
-    return reader
-
-
-def _refuse_entity(name, is_parameter, value, base, system, public, notation) -> None:
-    """Old feeds declare HTML's own names with HTML's own meaning; another internal entity is an attack or a riddle."""
-    if value is not None and (is_parameter or html5.get(name + ";") != value):
-        raise MalformedFeed("the document declares entities of its own, which are not expanded")
-
-
-def _refusal(data: bytes, read: bytes, error: Exception) -> MalformedFeed:
-    if _HTML_PAGE.match(data):
-        return MalformedFeed("this is an HTML page, not a feed")
-    before = data.count(b"\n") - read.count(b"\n")   # lines that expat never saw
-    return MalformedFeed(f"line {error.lineno + before}: {str(error).partition(':')[0]}")
-
-
 # Text ----------------------------------------------------------------------------------------------------------
 
 # Invisible: C0 and C1, zero-width space and joiner-less marks, the controls that turn the direction of writing. The
@@ -316,12 +134,12 @@ _HIDDEN_END = {"!--": re.compile("-->"), "script": re.compile(r"</script\b[^<>]*
 _LONG_REFERENCE = re.compile(r"&#[0-9]{8,};?")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)\s*:")
 _DIV = re.compile(r"<div\b[^<>]*>(.*)</div>$", re.S)
-_ORDINARY_URL = re.compile(r"https?://[!-~]*\Z")
 _IN_URL = re.compile(f"[\\t-\\r\x85\u2028\u2029{_INVISIBLE}]")
 
 
 def unescape(text: str) -> str:
     """`text` with its character references and HTML's named entities replaced."""
+    import html   # HTML's 2,231 names take 0.4 MB
     # html.unescape hands any number of digits to int(), which refuses more than 4,300 of them.
     return html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
 
@@ -365,10 +183,21 @@ def encodable(text: str) -> str:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def encoded_once(text: str) -> str:
+    """`text` without the damage of UTF-8 that was taken for windows-1252 and encoded again: "\u00c3\u00a9" is "\u00e9".
+
+    What was not damaged so is hardly ever valid UTF-8 once its characters are taken for bytes.
+    """
+    try:
+        return text.encode("cp1252").decode()
+    except ValueError:
+        return text
+
+
 def safe_url(url: str) -> str:
     """`url` without control characters, if it is relative or its scheme is http, https or mailto; else ""."""
     url = url.strip()
-    if _ORDINARY_URL.match(url):
+    if url.startswith(("https://", "http://")) and url.isascii() and url.isprintable():
         return url
     url = _IN_URL.sub("", url).strip()
     scheme = _SCHEME.match(url)
@@ -388,13 +217,6 @@ def join_url(base: str, url: str) -> str:
 
 def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def from_base64(text: str) -> str:
-    try:
-        return decode(binascii.a2b_base64(text), "", Notes())
-    except ValueError:
-        return text
 
 
 def without_div(text: str) -> str:

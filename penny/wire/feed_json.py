@@ -13,16 +13,18 @@ from datetime import datetime, timedelta
 from penny.wire import feed as shape
 from penny.wire.feed import Attachment, Author, Feed, Item, MalformedFeed, Notes, encodable, plain, safe_url
 from penny.wire.feed_date import parse_date
+from penny.wire.xml_text import decode
 
 VERSION = "https://jsonfeed.org/version/1.1"
 DIGITS = 18   # of an integer; beyond that it is nobody's id, size or duration
 _EPOCH = datetime(1970, 1, 1)
+_NUMBERS = (float, int)   # nought is a value
 
 
 def parse(data: bytes, content_type: str = "") -> Feed:
     """The feed in a JSON document. Raises MalformedFeed for whatever is not one."""
     notes = Notes()
-    text = shape.decode(data, content_type, notes).lstrip("\ufeff\0 \t\r\n")
+    text = decode(data, content_type, notes).lstrip("\ufeff\0 \t\r\n")
     try:
         # strict=False takes raw control characters in strings; the fields' own cleaning deals with them.
         document = json.loads(text, strict=False, parse_int=_integer, parse_constant=_nothing)
@@ -148,7 +150,7 @@ def _is_size(value: object) -> bool:
 def render(feed: Feed) -> dict:
     """The feed as a JSON Feed 1.1 object whose json.dumps can always be encoded as UTF-8; empty fields are left out.
 
-    `notes` become `_penny.notes`; `ttl` has no place in JSON Feed and is left out.
+    `notes` become `_penny.repaired`; when to ask again has no place in JSON Feed and is left out.
     """
     document = {"version": VERSION, "title": encodable(feed.title)}
     for key in ("home_page_url", "feed_url", "description", "icon", "language"):
@@ -159,7 +161,7 @@ def render(feed: Feed) -> dict:
         document["authors"] = [_filled(author) for author in feed.authors]
     document["items"] = [render_item(item) for item in feed.items]
     if feed.notes:
-        document["_penny"] = {"notes": [encodable(note) for note in feed.notes]}
+        document["_penny"] = {"repaired": [encodable(note) for note in feed.notes]}
     return document
 
 
@@ -182,7 +184,7 @@ def render_item(item: Item) -> dict:
 
 def _filled(record: Item | Author | Attachment) -> dict:
     return {key: value if value.__class__ is not str or value.isascii() else encodable(value)
-            for key, value in zip(record._fields, record) if value or value == 0}
+            for key, value in zip(record._fields, record) if value or value.__class__ in _NUMBERS}
 
 
 def _rfc3339(seconds: float) -> str:

@@ -1,28 +1,31 @@
-"""RSS 0.9x, 1.0 and 2.0, Atom 0.3 and 1.0 to a `Feed`, in one pass over expat and without a tree.
+"""RSS 0.9x, 1.0 and 2.0, Atom 0.3 and 1.0, and CDF to a `Feed`, in one pass over expat and without a tree.
 
 Expat calls `start` and `end` for every element; a table of what may stand where decides whether an element is
-kept, entered or passed over, and only the text of kept elements ever reaches Python. What the elements of an item
-mean together is decided once, when the item ends (`_item`). Which bytes reach expat, what is mended first and what is
-refused is `feed.read_xml`'s business. Nothing external is ever read, no entity expanded, no content cleaned.
+kept, entered or passed over, and only the text of kept elements ever reaches Python. What an element's text means is
+feed_fields's business; what reaches expat, what is repaired first and what is refused, that of xml_text. Nothing
+external is ever read, no entity expanded, no content cleaned.
 
-Sources: RFC 4287 (Atom), the Atom 0.3 draft, RSS 0.9x, 1.0 and 2.0, Media RSS 1.5, Apple's podcast tags, XML Base.
+An item may stand anywhere, even within another or in an element nobody knows: it is an item of the feed.
+
+Sources: RFC 4287 (Atom), the Atom 0.3 draft, RSS 0.9x, 1.0 and 2.0, Media RSS 1.5, Apple's podcast tags, XML Base,
+RSS 1.0's Syndication module, Microsoft's Channel Definition Format.
 """
 from __future__ import annotations
 
-from html.entities import html5
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from penny.wire import feed as shape
-from penny.wire.feed import SEPARATOR, TEXT, Attachment, Feed, Item, MalformedFeed, Notes, person, plain, safe_url
-from penny.wire.feed_date import parse_date
+from penny.wire import feed_fields as fields
+from penny.wire.feed import TEXT, Feed, Item, Notes, person, safe_url
+from penny.wire.feed_fields import ABOUT, RESOURCE, XML_BASE, XML_LANG, Rule, keep, local_name
+from penny.wire.xml_text import SEPARATOR, WrongRoot, read_xml
 
 if TYPE_CHECKING:
     from xml.parsers.expat import XMLParserType
 
-XML_BASE, XML_LANG = ("http://www.w3.org/XML/1998/namespace\x1f" + name for name in ("base", "lang"))
-_ABOUT, _RESOURCE = ("http://www.w3.org/1999/02/22-rdf-syntax-ns#\x1f" + name for name in ("about", "resource"))
-_ATOM = ("http://www.w3.org/2005/Atom\x1f", "http://purl.org/atom/ns#\x1f")
+NAMES = 5_000    # names of elements whose rule is remembered, in each context
+_ATOM = ("http://www.w3.org/2005/Atom", "http://purl.org/atom/ns#")
 
 # Names ---------------------------------------------------------------------------------------------------------
 # Namespaces are compared without scheme, case and trailing "/" or "#". Plain RSS and Atom share one vocabulary.
@@ -35,9 +38,9 @@ _NAMESPACES = {
     "search.yahoo.com/mrss": "media:", "www.itunes.com/dtds/podcast-1.0.dtd": "itunes:",
     "rssnamespace.org/feedburner/ext/1.0": "feedburner:", "www.pheedo.com/namespace/pheedo": "feedburner:",
     "www.w3.org/1999/02/22-rdf-syntax-ns": "rdf:", "www.w3.org/1999/xhtml": "xhtml:",
-    "purl.oclc.org/net/rss_2.0/enc": "enc:", "www.google.com/schemas/play-podcasts/1.0": "googleplay:",
+    "purl.org/rss/1.0/modules/syndication": "sy:", "purl.oclc.org/net/rss_2.0/enc": "enc:",
+    "www.google.com/schemas/play-podcasts/1.0": "googleplay:",
 }
-_ROOTS = ("rss", "rdf", "feed", "channel", "entry")
 
 
 class _Prefixes(dict):
@@ -52,12 +55,16 @@ class _Prefixes(dict):
 class _Rules(dict):
     """A table below by expat's own names, each looked up once in a document; None for what is passed over."""
 
-    def __init__(self, table: dict, prefixes: _Prefixes) -> None:
-        self.table, self.prefixes = table, prefixes
+    def __init__(self, table: dict, prefixes: _Prefixes, atom: bool) -> None:
+        self.table, self.prefixes, self.atom = table, prefixes, atom
 
-    def __missing__(self, name: str) -> tuple | None:
+    def __missing__(self, name: str) -> Rule | None:
         uri, _, local = name.rpartition(SEPARATOR)
-        rule = self[name] = self.table.get(self.prefixes[uri] + local.lower())
+        rule = self.table.get(self.prefixes[uri] + local.lower())
+        if rule is not None:
+            rule = Rule(*rule, self.atom if not uri else uri.startswith(_ATOM))
+        if len(self) < NAMES:
+            self[name] = rule
         return rule
 
 
@@ -69,6 +76,8 @@ _ATTRIBUTE_NAMES = {XML_LANG: "lang", "http://www.w3.org/1999/xlink\x1fhref": "x
 class Collector:
     """Expat's handlers. `record` is the dict that the elements of the feed, item or person at hand go to."""
 
+    ROOTS = ("rss", "rdf", "feed", "channel", "entry")
+
     def __init__(self, parser: XMLParserType, notes: Notes) -> None:
         self.parser, self.notes = parser, notes
         self.feed = self.record = {}
@@ -79,11 +88,12 @@ class Collector:
         self.finish = None                # called when the entered element ends
         self.base = ""                    # xml:base in force
         self.skipping = 0                 # elements open within one that is passed over
-        self.leaf = None                  # what closes the kept element whose text is being collected
-        self.atom = False                 # whether the root is Atom's
+        self.leaf: Rule | None = None     # of the kept element whose text is being collected
+        self.encoded_twice = True         # whether UTF-8 within UTF-8 is looked for
         self.nested = 0                   # elements open within the leaf
         self.markup = self.inline = False   # whether the leaf holds elements; whether its text must be escaped then
-        self.key, self.name, self.attrs, self.chunks = "", "", {}, []
+        self.known: dict[tuple, list] = {}   # what `once` has worked out
+        self.attrs, self.chunks = {}, []
         self.collect = self.chunks.append
         parser.StartElementHandler = self.start_root
         parser.EndElementHandler = self.end
@@ -92,71 +102,69 @@ class Collector:
     def start_root(self, name: str, attrs: dict) -> None:
         uri, _, local = name.rpartition(SEPARATOR)
         local = local.lower()
-        if local not in _ROOTS:
-            raise MalformedFeed("this is an HTML page, not a feed" if local == "html" else
-                                f"the document is <{local[:40]}>, not a feed")
+        if local not in self.ROOTS:
+            raise WrongRoot(shape.HTML_PAGE if local == "html" else
+                            f"the document is <{local[:40]}>, not a feed")
         prefixes = _Prefixes()
         if local != "rdf":
             prefixes[uri] = ""   # a root's namespace counts as plain even if nobody has heard of it
-        self.contexts = {name: _Rules(table, prefixes) for name, table in _CONTEXTS.items()}
-        self.atom = local in ("feed", "entry")
+        atom = local in ("feed", "entry")
+        self.contexts = {name: _Rules(table, prefixes, atom) for name, table in _CONTEXTS.items()}
         self.base = attrs.get(XML_BASE, "")
         self.parser.StartElementHandler = self.start
-        _enter_feed(self, local, attrs)
+        _enter_feed(self, None, attrs)
         if local == "entry":   # a document may be one entry alone
-            self.stack.append((self.rules, self.record, self.base, self.finish))
-            _enter_item(self, local, attrs)
+            self.stack.append((self.rules, self.record, self.base, self.finish, 0))
+            _enter_item(self, None, attrs)
 
     def start(self, name: str, attrs: dict) -> None:
-        if self.skipping:
-            self.skipping += 1
-            return
-        if self.leaf:
+        if self.leaf is not None:
             self.start_markup(name, attrs)
             return
-        rule = self.rules[name]
+        rule = self.contexts["passed over"][name] if self.skipping else self.rules[name]
         if rule is None:
-            self.skipping = 1
-            return
-        key, close, enter = rule
-        if close:
-            self.leaf, self.key, self.name, self.attrs = close, key, name, attrs
-            self.chunks.clear()
+            self.skipping += 1
+        elif rule[0] is not None:
+            self.leaf, self.attrs = rule, attrs
             self.parser.CharacterDataHandler = self.collect
         elif len(self.stack) >= shape.DEPTH:
-            self.skipping = 1
+            self.skipping += 1
         else:
-            self.stack.append((self.rules, self.record, self.base, self.finish))
+            self.stack.append((self.rules, self.record, self.base, self.finish, self.skipping))
+            self.skipping = 0
             if attrs and XML_BASE in attrs:
                 self.base = shape.join_url(self.base, attrs[XML_BASE])
-            enter(self, key, attrs)
+            rule.enter(self, rule, attrs)
 
     def end(self, name: str) -> None:
-        close = self.leaf
-        if close:
-            if self.nested:
-                self.end_markup(name)
-                return
+        leaf = self.leaf
+        if leaf is None:
+            if self.skipping:
+                self.skipping -= 1
+            elif self.stack:
+                finish, record = self.finish, self.record
+                self.rules, self.record, self.base, self.finish, self.skipping = self.stack.pop()
+                finish(self, record)
+        elif self.nested:
+            self.end_markup(name)
+        else:
             self.leaf = self.parser.CharacterDataHandler = None
             text = "".join(self.chunks)
+            self.chunks.clear()
             if len(text) > TEXT:
                 text = self.notes.cut(text, TEXT, "a text")
-            close(self, self.key, self.attrs, text)
+            if self.encoded_twice and not text.isascii():
+                text = shape.encoded_once(text)
+            leaf[0](self, leaf, self.attrs, text)
             if self.markup:
                 self.markup = self.inline = False
-        elif self.skipping:
-            self.skipping -= 1
-        elif self.stack:
-            finish, record = self.finish, self.record
-            self.rules, self.record, self.base, self.finish = self.stack.pop()
-            finish(self, record)
 
     def start_markup(self, name: str, attrs: dict) -> None:
         """An element within a leaf becomes text again."""
         if not self.markup:
             self.markup = True
             # Atom's inline markup is XML: its text is text. RSS with naked tags mixes them with escaped ones.
-            self.inline = self.is_atom() or _is_xml(self.attrs) or self.key == "xhtml:body"
+            self.inline = self.leaf.is_atom or fields.is_xml(self.attrs) or self.leaf.field == "xhtml"
             if self.inline:
                 self.chunks[:] = map(shape.escape, self.chunks)
                 self.parser.CharacterDataHandler = self.inline_text
@@ -166,7 +174,7 @@ class Collector:
             return
         if len(attrs) > shape.ATTRIBUTES:
             self.notes.add(f"no more than {shape.ATTRIBUTES} attributes of an element were kept")
-        tag = "<" + _local(name)
+        tag = "<" + local_name(name)
         for key, value in islice(attrs.items(), shape.ATTRIBUTES):
             key = _ATTRIBUTE_NAMES.get(key, key)
             if SEPARATOR not in key:
@@ -174,8 +182,8 @@ class Collector:
         self.chunks.append(tag + ">")
 
     def end_markup(self, name: str) -> None:
-        if self.nested <= shape.DEPTH and _local(name) not in _VOID:
-            self.chunks.append(f"</{_local(name)}>")
+        if self.nested <= shape.DEPTH and local_name(name) not in _VOID:
+            self.chunks.append(f"</{local_name(name)}>")
         self.nested -= 1
 
     def inline_text(self, text: str) -> None:
@@ -184,11 +192,8 @@ class Collector:
     def skipped_entity(self, name: str, is_parameter: bool) -> None:
         """A document type may define names that expat then leaves to us: HTML's are known, others are shown."""
         if self.leaf and not is_parameter:
-            text = html5.get(name + ";", f"&{name};")
+            text = shape.unescape(f"&{name};")
             self.chunks.append(shape.escape(text) if self.inline else text)
-
-    def is_atom(self) -> bool:
-        return self.name.startswith(_ATOM) or (self.atom and SEPARATOR not in self.name)
 
     def url(self, url: str, attrs: dict) -> str:
         """`url` resolved against the xml:base in force, if it is safe and not too long; else ""."""
@@ -203,297 +208,184 @@ class Collector:
             return ""
         return url
 
-    def extend(self, key: str, values: list) -> None:
-        kept = self.record.setdefault(key, [])
-        room = shape.LIST - len(kept)
-        if len(values) > room:
+    def is_worth_keeping(self) -> bool:
+        return "link" in self.feed or any(map(any, self.items))
+
+    def once(self, read: Callable, text: str) -> list:
+        """read(text, notes), worked out once for what an author or a tag repeats in each item."""
+        found = self.known.get((read, text))
+        if found is None:
+            found = read(text, self.notes)
+            if len(text) <= shape.TITLE:
+                self.known[read, text] = found
+        return found
+
+    def add(self, field: str, values: list) -> None:
+        self.extend(self.record.setdefault(field, []), values)
+
+    def extend(self, kept: list, values: list) -> None:
+        if len(kept) + len(values) > shape.LIST:
             self.notes.add(f"no more than {shape.LIST} authors, tags or attachments of an item were kept")
-        kept += values[:room]
+            values = values[:shape.LIST - len(kept)]
+        kept += values
 
 
-def _local(name: str) -> str:
-    return name[name.rfind(SEPARATOR) + 1:]
-
-
-def _is_xml(attrs: dict) -> bool:
-    return attrs.get("type", "").lower().endswith(("xhtml", "/xml", "+xml")) or attrs.get("mode") == "xml"
-
-
-# What may stand where: entering an element ---------------------------------------------------------------------
+# Entering an element that holds kept ones ------------------------------------------------------------------------
 def _nothing(self: Collector, record: dict) -> None:
     pass
 
 
-def _enter_feed(self: Collector, key: str, attrs: dict) -> None:
+def _enter_feed(self: Collector, rule: Rule | None, attrs: dict) -> None:
     self.rules, self.finish = self.contexts["feed"], _nothing
-    if attrs.get(XML_LANG):
-        self.feed["xml:lang"] = attrs[XML_LANG]
+    if attrs:
+        _take_attributes(self, attrs)
 
 
-def _enter_item(self: Collector, key: str, attrs: dict) -> None:
-    if len(self.items) >= shape.ITEMS:
+def _take_attributes(self: Collector, attrs: dict) -> None:
+    """What formats write as attributes of a feed or an item: language, RDF's identity, CDF's link and date."""
+    for name, value in islice(attrs.items(), shape.ATTRIBUTES):
+        if name == XML_LANG:
+            keep(self.record, "language", 2, value)
+        elif name == ABOUT and self.record is not self.feed:
+            keep(self.record, "id", 1, self.notes.cut(value, shape.URL, "an id"))
+        elif name.lower() == "href":
+            keep(self.record, "link", 1, self.url(value, attrs))
+        elif name.lower() == "lastmod":
+            fields.close_date(self, Rule(None, None, "modified", 4, False), {}, value)
+        elif name.lower() == "base":
+            self.base = value
+
+
+def _enter_item(self: Collector, rule: Rule | None, attrs: dict) -> None:
+    place = len(self.items)
+    if place >= shape.ITEMS:
         self.notes.add(f"only the first {shape.ITEMS:,} items were kept")
         self.parser.StartElementHandler = self.parser.EndElementHandler = None   # the rest passes at expat's own speed
         return
-    self.rules, self.record = self.contexts["item"], {}
-    self.finish = lambda self, record: self.items.append(_item(record, self.notes))
+    self.rules, self.record, self.finish = self.contexts["item"], {"place": place}, _leave_item
+    self.items.append(_EMPTY)   # an item within this one comes after it
     if attrs:
-        for name, kept in ((XML_LANG, "xml:lang"), (_ABOUT, "rdf:about")):
-            if attrs.get(name):
-                self.record[kept] = attrs[name]
+        _take_attributes(self, attrs)
 
 
-def _enter_person(self: Collector, key: str, attrs: dict) -> None:
-    self.rules, self.record = self.contexts["person"], {}
-    self.finish = lambda self, record: _leave_person(self, key, record)
-    self.chunks.clear()
+def _leave_item(self: Collector, record: dict) -> None:
+    self.items[record["place"]] = fields.item(record, self.notes)
+
+
+def _enter_person(self: Collector, rule: Rule, attrs: dict) -> None:
+    self.rules, self.record = self.contexts["person"], {"rank": rule.rank}
+    self.finish = _leave_person
     self.parser.CharacterDataHandler = self.collect
 
 
-def _leave_person(self: Collector, key: str, record: dict) -> None:
+def _leave_person(self: Collector, record: dict) -> None:
     self.parser.CharacterDataHandler = None
-    if record:
-        name = _first(record, ("name", "itunes:name"))
-        mail = _first(record, ("email", "itunes:email"))
-        url = self.url(_first(record, ("uri", "url", "homepage")), {})
-        author = person(name or mail, self.notes, url or shape.mailto(mail))
+    text = "".join(self.chunks)
+    self.chunks.clear()
+    if len(record) > 1:
+        mail = record.get("mail", (0, ""))[1]
+        url = self.url(record.get("uri", (0, ""))[1], {})
+        author = person(record.get("name", (0, mail))[1], self.notes, url or shape.mailto(mail))
     else:
-        author = person("".join(self.chunks), self.notes)
+        author = person(text, self.notes)
     if author:
-        self.extend(key, [author])
+        fields.add_people(self, record["rank"], [author])
 
 
-def _enter_image(self: Collector, key: str, attrs: dict) -> None:
+def _enter_image(self: Collector, rule: Rule, attrs: dict) -> None:
     self.rules, self.record, self.finish = self.contexts["image"], {}, _leave_image
-    self.record["href"] = self.url(attrs.get("href") or attrs.get(_RESOURCE) or "", attrs)
+    self.record["href"] = self.url(attrs.get("href") or attrs.get(RESOURCE) or "", attrs)
 
 
 def _leave_image(self: Collector, record: dict) -> None:
-    url = self.url(record.get("url", ""), {}) or record["href"]
-    if url:
-        self.record.setdefault("image", url)
+    keep(self.record, "picture", 1, self.url(record.get("url", (0, ""))[1], {}) or record["href"])
 
 
-def _enter_source(self: Collector, key: str, attrs: dict) -> None:
+def _enter_source(self: Collector, rule: Rule, attrs: dict) -> None:
     """The feed that an Atom entry was copied from: its authors count if the entry names none."""
-    self.rules, self.record = self.contexts["source"], {}
-    self.finish = lambda self, record: self.record.setdefault("source", record.get("author"))
+    self.rules, self.record, self.finish = self.contexts["source"], {}, _leave_source
 
 
-def _enter_media(self: Collector, key: str, attrs: dict) -> None:
+def _leave_source(self: Collector, record: dict) -> None:
+    if "people" in record:
+        fields.add_people(self, 7, record["people"][1])
+
+
+def _enter_media(self: Collector, rule: Rule, attrs: dict) -> None:
     self.rules, self.finish = self.contexts["media"], _nothing
-    if key == "media:content" and attrs.get("url"):
-        _add_attachment(self, attrs["url"], attrs, attrs.get("fileSize"), attrs.get("duration"))
+    if rule.field == "media" and attrs.get("url"):
+        fields.add_attachment(self, attrs["url"], attrs, attrs.get("fileSize"), attrs.get("duration"))
         if attrs.get("medium") == "image" or attrs.get("type", "").startswith("image/"):
-            self.record.setdefault("media image", self.url(attrs["url"], attrs))
+            keep(self.record, "picture", 4, self.url(attrs["url"], attrs))
 
 
-# Closing a kept element ------------------------------------------------------------------------------------------
-def _close_typed(self: Collector, key: str, attrs: dict, text: str) -> None:
-    """Text that may be plain or HTML is kept as (is it HTML, the text)."""
-    if key in self.record:
-        return
-    is_atom = self.is_atom()
-    if not attrs and not self.markup:
-        text = text.strip()
-        if text:
-            self.record[key] = (not is_atom, text)
-        return
-    kind = attrs.get("type", "").lower().strip()
-    mode = attrs.get("mode")
-    if mode == "base64" or (is_atom and kind and not kind.startswith("text") and not mode and not self.markup
-                            and kind not in ("html", "xhtml") and not _is_xml(attrs)):
-        text = shape.from_base64(text)
-    text = text.strip()
-    if text:
-        is_html = self.markup or ("html" in kind or "xml" in kind if kind else not is_atom)
-        if self.markup and self.inline:
-            text = shape.without_div(text)
-        self.record[key] = (is_html, text)
+def _enter_skips(self: Collector, rule: Rule, attrs: dict) -> None:
+    self.rules, self.finish = self.contexts["skips"], _nothing
 
 
-def _close_link(self: Collector, key: str, attrs: dict, text: str) -> None:
-    href, rel = text, ""
-    if attrs:
-        href = attrs.get("href") or attrs.get("url") or attrs.get(_RESOURCE) or text
-        rel = attrs.get("rel", "" if href is text else "alternate").rpartition("/")[2].lower()
-    if rel == "enclosure" or key != "link":
-        _add_attachment(self, href, attrs, attrs.get("length"))
-        return
-    if rel == "alternate" and attrs.get("type", "text/html") not in ("text/html", "application/xhtml+xml", ""):
-        rel = "alternate of another type"
-    url = self.url(href, attrs)
-    if url:
-        self.record.setdefault("link " + rel if rel else "link", url)
+# What may stand where, and in which order of precedence -----------------------------------------------------------
+def _leaves(close, field: str, names: str, first: int = 0) -> dict:
+    """Rules for elements that mean the same, the best of them first."""
+    return {name: (close, None, field, rank) for rank, name in enumerate(names.split(), first)}
 
 
-def _close_guid(self: Collector, key: str, attrs: dict, text: str) -> None:
-    text = text.strip()
-    if text:
-        self.record.setdefault("guid", text)
-        if text.startswith(("http:", "https:")) and attrs.get("isPermaLink", "true").strip().lower() == "true":
-            self.record.setdefault("permalink", self.url(text, attrs))
+def _entered(enter, field: str, names: str, rank: int = 0) -> dict:
+    return {name: (None, enter, field, rank) for name in names.split()}
 
 
-def _close_category(self: Collector, key: str, attrs: dict, text: str) -> None:
-    if attrs:
-        text = attrs.get("label") or attrs.get("term") or attrs.get("text") or text
-    tag = plain(text)[:shape.TITLE]
-    if tag:
-        self.extend("tags", [tag])
-
-
-def _close_keywords(self: Collector, key: str, attrs: dict, text: str) -> None:
-    words = plain(text).split(",")
-    self.extend("tags", [word for word in (word.strip()[:shape.TITLE] for word in words) if word])
-
-
-def _close_name(self: Collector, key: str, attrs: dict, text: str) -> None:
-    author = person(text, self.notes)
-    if author:
-        self.extend(key, [author])
-
-
-def _close_picture(self: Collector, key: str, attrs: dict, text: str) -> None:
-    url = self.url(attrs.get("href") or attrs.get("url") or text, attrs)
-    if url:
-        self.record.setdefault(key, url)
-
-
-def _add_attachment(self: Collector, url: str, attrs: dict, size: str | None, duration: str | None = None) -> None:
-    url = self.url(url, attrs)
-    if url:
-        title = plain(attrs["title"])[:shape.TITLE] if "title" in attrs else ""
-        kind, size = attrs.get("type", "").strip()[:100], shape.whole_number(size)
-        self.extend("attachments", [Attachment(url, kind, title, size, shape.duration(duration))])
-
-
-def _close_text(self: Collector, key: str, attrs: dict, text: str) -> None:
-    text = text.strip()
-    if text:
-        self.record.setdefault(key, text)
-
-
-def _rules(function, names: str, leaf: bool = True) -> dict:
-    return {name: (name, function, None) if leaf else (name, None, function) for name in names.split()}
-
-
+_EMPTY = Item()
+_ITEM = _entered(_enter_item, "", "item entry")
+_SHORT = ("description summary abstract dc:description itunes:summary googleplay:description media:description "
+          "itunes:subtitle")
 _DESCRIBED = {
-    **_rules(_close_typed, "title media:title itunes:title dc:title description summary dc:description itunes:summary "
-                           "itunes:subtitle googleplay:description media:description"),
-    **_rules(_close_text, "published pubdate issued dcterms:issued created dcterms:created updated modified "
-                          "dcterms:modified dc:date language dc:language"),
-    **_rules(_close_name, "dc:creator dc:author itunes:author managingeditor media:credit"),
-    **_rules(_close_picture, "itunes:image googleplay:image media:thumbnail logo icon"),
-    **_rules(_close_link, "link"), **_rules(_close_guid, "guid id"),
-    **_rules(_enter_person, "author itunes:owner", leaf=False), **_rules(_enter_image, "image", leaf=False),
+    **_ITEM,
+    **_leaves(fields.close_title, "title", "title dc:title itunes:title media:title"),
+    **_leaves(fields.close_short, "short", _SHORT, 2),
+    **_leaves(fields.close_date, "published", "published pubdate issued dcterms:issued created dcterms:created"),
+    **_leaves(fields.close_date, "modified", "updated modified dcterms:modified"),
+    **_leaves(fields.close_any_date, "", "dc:date", 9),
+    **_leaves(fields.close_text, "language", "language dc:language"),
+    **_entered(_enter_person, "people", "author"), **_entered(_enter_person, "people", "itunes:owner", 5),
+    **_leaves(fields.close_name, "people", "dc:creator dc:author managingeditor itunes:author", 1),
+    **_leaves(fields.close_name, "people", "media:credit", 6),
+    **_leaves(fields.close_picture, "picture", "itunes:image"), **_entered(_enter_image, "picture", "image", 1),
+    **_leaves(fields.close_picture, "picture", "googleplay:image media:thumbnail", 2),
+    **_leaves(fields.close_picture, "picture", "logo icon", 5),
+    **_leaves(fields.close_link, "link", "link"), **_leaves(fields.close_guid, "id", "guid"),
+    **_leaves(fields.close_guid, "id", "id"),
 }
-_TAGGED = {**_rules(_close_category, "category dc:subject itunes:category media:category"),
-           **_rules(_close_keywords, "itunes:keywords media:keywords keywords")}
+_TAGGED = {**_leaves(fields.close_category, "tags", "category dc:subject itunes:category media:category"),
+           **_leaves(fields.close_keywords, "tags", "itunes:keywords media:keywords keywords tags")}
+_MEDIA = _entered(_enter_media, "group", "media:group")
+_MEDIA.update(_entered(_enter_media, "media", "media:content"))
 _CONTEXTS = {
-    "feed": {**_DESCRIBED, **_rules(_close_typed, "subtitle tagline"), **_rules(_close_text, "ttl"),
-             **_rules(_enter_feed, "channel items", leaf=False), **_rules(_enter_item, "item entry", leaf=False)},
-    "item": {**_DESCRIBED, **_TAGGED,
-             **_rules(_close_typed, "content content:encoded xhtml:body body fullitem abstract"),
-             **_rules(_close_text, "feedburner:origlink itunes:duration"),
-             **_rules(_close_link, "enclosure enc:enclosure"), **_rules(_enter_source, "source", leaf=False),
-             **_rules(_enter_media, "media:group media:content", leaf=False)},
-    "media": {**_TAGGED, **_rules(_close_typed, "media:title media:description"),
-              **_rules(_close_picture, "media:thumbnail"), **_rules(_close_name, "media:credit"),
-              **_rules(_enter_media, "media:group media:content", leaf=False)},
-    "person": _rules(_close_text, "name email uri url homepage itunes:name itunes:email"),
-    "image": _rules(_close_text, "url"),
-    "source": _rules(_enter_person, "author", leaf=False),
+    "feed": {**_DESCRIBED, **_leaves(fields.close_short, "short", "subtitle tagline"),
+             **_leaves(fields.close_text, "ttl", "ttl"), **_leaves(fields.close_text, "period", "sy:updateperiod"),
+             **_leaves(fields.close_text, "frequency", "sy:updatefrequency"),
+             **_entered(_enter_skips, "", "skiphours skipdays"), **_entered(_enter_feed, "", "channel items")},
+    "item": {**_DESCRIBED, **_TAGGED, **_MEDIA,
+             **_leaves(fields.close_full, "full", "content:encoded content"),
+             **_leaves(fields.close_full, "xhtml", "xhtml:body", 2),
+             **_leaves(fields.close_full, "full", "body fullitem", 3),
+             **_leaves(fields.close_original_link, "external", "feedburner:origlink"),
+             **_leaves(fields.close_text, "duration", "itunes:duration"),
+             **_leaves(fields.close_enclosure, "", "enclosure enc:enclosure"), **_entered(_enter_source, "", "source")},
+    "media": {**_ITEM, **_TAGGED, **_MEDIA, **_leaves(fields.close_title, "title", "media:title", 3),
+              **_leaves(fields.close_short, "short", "media:description", 8),
+              **_leaves(fields.close_picture, "picture", "media:thumbnail", 3),
+              **_leaves(fields.close_name, "people", "media:credit", 6)},
+    "person": {**_leaves(fields.close_text, "name", "name itunes:name"),
+               **_leaves(fields.close_text, "mail", "email itunes:email"),
+               **_leaves(fields.close_text, "uri", "uri url homepage")},
+    "image": _leaves(fields.close_text, "url", "url"),
+    "source": _entered(_enter_person, "people", "author"),
+    "skips": {**_leaves(fields.close_skipped, "hour", "hour"), **_leaves(fields.close_skipped, "day", "day")},
+    "passed over": _ITEM,
 }
-
-# What the collected elements mean together -----------------------------------------------------------------------
-_TITLES = ("title", "dc:title", "itunes:title", "media:title")
-_FULL = ("content:encoded", "content", "xhtml:body", "body", "fullitem")
-_SHORT = ("description", "summary", "abstract", "dc:description", "itunes:summary", "googleplay:description",
-          "media:description", "itunes:subtitle")
-_SUBTITLES = ("subtitle", "tagline") + _SHORT
-_LINKS = ("link", "link alternate", "permalink", "link alternate of another type")
-_PUBLISHED = ("published", "pubdate", "issued", "dcterms:issued", "created", "dcterms:created", "dc:date")
-_MODIFIED = ("updated", "modified", "dcterms:modified", "dc:date")
-_AUTHORS = ("author", "dc:creator", "dc:author", "managingeditor", "itunes:author", "itunes:owner", "media:credit",
-            "source")
-_PICTURES = ("itunes:image", "image", "googleplay:image", "media:thumbnail", "media image", "logo", "icon")
 
 
 def parse(data: bytes, content_type: str = "") -> Feed:
     """The feed in an XML document. Raises MalformedFeed for whatever is not one."""
     notes = Notes()
-    reader = shape.read_xml(data, content_type, Collector, notes)
-    record = reader.feed
-    ttl = shape.whole_number(record.get("ttl"))
-    return Feed(
-        title=_title(record, notes), home_page_url=_first(record, _LINKS), feed_url=record.get("link self", ""),
-        description=_plain(_first(record, _SUBTITLES)), language=_language(record), icon=_first(record, _PICTURES),
-        authors=_people(record), items=tuple(reader.items), ttl=min(ttl * 60, 366 * 86_400) if ttl else None,
-        notes=tuple(notes))
-
-
-def _item(record: dict, notes: Notes) -> Item:
-    url, title = _first(record, _LINKS), _title(record, notes)
-    ident = notes.cut(_first(record, ("guid", "rdf:about")), shape.URL, "an id") or url or title
-    original = safe_url(_first(record, ("feedburner:origlink", "link related")))
-    html, text, summary = _bodies(record)
-    published, modified = _date(record, _PUBLISHED, notes), _date(record, _MODIFIED, notes)
-    attachments = tuple(dict.fromkeys(record.get("attachments", ())))
-    if "itunes:duration" in record and attachments:
-        attachments = (Attachment(*attachments[0][:4], shape.duration(record["itunes:duration"])),) + attachments[1:]
-    # By position, as there are thousands: names cost a quarter of this function.
-    return Item(ident, url, original if original != url else "", title, html, text, summary, published,
-                modified if modified != published else None, _people(record),
-                tuple(dict.fromkeys(record.get("tags", ()))), attachments, _first(record, _PICTURES), _language(record))
-
-
-def _first(record: dict, keys: tuple) -> str:
-    for key in keys:
-        if record.get(key):
-            return record[key]
-    return ""
-
-
-def _plain(value) -> str:
-    return plain(value[1], value[0]) if isinstance(value, tuple) else plain(value)
-
-
-def _title(record: dict, notes: Notes) -> str:
-    return notes.cut(_plain(_first(record, _TITLES)), shape.TITLE, "a title")
-
-
-def _bodies(record: dict) -> tuple[str, str, str]:
-    """content_html, content_text and summary: the fullest text is the content, what else there is sums it up."""
-    full = _first(record, _FULL)
-    shorts = [record[key] for key in _SHORT if key in record]
-    if not full and shorts and shorts[0][0]:
-        full = shorts.pop(0)
-        if shorts and len(shorts[0][1]) > len(full[1]):
-            full, shorts[0] = shorts[0], full
-    summary = _plain(shorts[0]) if shorts and shorts[0] != full else ""
-    if not full:
-        return "", "", summary
-    return (full[1], "", summary) if full[0] else ("", full[1], summary)
-
-
-def _date(record: dict, keys: tuple, notes: Notes) -> float | None:
-    for key in keys:
-        if key in record:
-            text = record[key]
-            seconds = parse_date(text if len(text) <= shape.DATE else notes.cut(text, shape.DATE, "a date"))
-            if seconds is not None:
-                return seconds
-    return None
-
-
-def _people(record: dict) -> tuple[shape.Author, ...]:
-    for key in _AUTHORS:
-        if record.get(key):
-            return tuple(dict.fromkeys(record[key]))
-    return ()
-
-
-def _language(record: dict) -> str:
-    language = _first(record, ("language", "dc:language", "xml:lang"))
-    return plain(language)[:40] if language else ""
+    reader = read_xml(data, content_type, Collector, notes)
+    return fields.feed(reader.feed, reader.items, notes)

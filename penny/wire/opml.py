@@ -1,8 +1,8 @@
 """OPML subscription lists (1.0, 1.1, 2.0) to subscriptions, and subscriptions to OPML 2.0.
 
 An outline with an `xmlUrl` is a subscription, one without is a folder; folders within folders become one name
-joined by "/". Outlines that are neither (notes, links) are passed over. The file is read through `feed.read_xml`, so
-it is as safe, and as forgiving, as reading a feed.
+joined by "/". Outlines that are neither (notes, links) are passed over. The file is read through
+`xml_text.read_xml`, so it is as safe, and as forgiving, as reading a feed.
 
 Source: http://opml.org/spec2.opml
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Iterable, NamedTuple
 
-from penny.wire.feed import SEPARATOR, TITLE, URL, MalformedFeed, Notes, encodable, plain, read_xml, safe_url
+from penny.wire.feed import TITLE, URL, MalformedFeed, Notes, encodable, plain, safe_url
+from penny.wire.xml_text import SEPARATOR, WrongRoot, read_xml
 
 if TYPE_CHECKING:
     from xml.parsers.expat import XMLParserType
@@ -35,6 +36,8 @@ def parse(data: bytes) -> tuple[Subscription, ...]:
 class _Outlines:
     """Expat's handlers: `folders` holds the names of the outlines that are open, "" for those that are no folder."""
 
+    ROOTS = ("opml",)
+
     def __init__(self, parser: XMLParserType, notes: Notes) -> None:
         self.parser = parser
         self.found: list[Subscription] = []
@@ -44,8 +47,8 @@ class _Outlines:
 
     def start_root(self, name: str, attrs: dict) -> None:
         local = _local(name)
-        if local != "opml":
-            raise MalformedFeed(f"the document is <{local[:40]}>, not an OPML list")
+        if local not in self.ROOTS:
+            raise WrongRoot(f"the document is <{local[:40]}>, not an OPML list")
         self.parser.StartElementHandler, self.parser.EndElementHandler = self.start, self.end
 
     def start(self, name: str, attrs: dict) -> None:
@@ -73,6 +76,9 @@ class _Outlines:
                 self.deeper -= 1
             else:
                 self.folders.pop()
+
+    def is_worth_keeping(self) -> bool:
+        return bool(self.found)
 
 
 def _local(name: str) -> str:
