@@ -22,7 +22,8 @@ from penny.wire import feed as shape
 from penny.wire import feed_json
 
 SMALL_BOX = 256 << 20  # bytes of memory
-ROUND = 50  # unchanged feeds whose state is kept in one transaction
+ROUND = 50  # feeds without news whose state is kept in one transaction: each one writes pages of a disk that may be flash
+LONGEST_UNKEPT = 5.0  # seconds until it is kept at the latest, for the page that shows how the first round goes
 GAP = 0.5  # seconds between two requests to one host
 
 
@@ -91,7 +92,7 @@ def host_of(url: str) -> str:
 
 def collect(db: sqlite3.Connection, feeds: list[items.Feed], options: Options, clock: Clock, stop: Stop,
             report: Callable[[Result], None]) -> None:
-    """Ask all `feeds` and keep what they answer; `report` hears of each once it is kept. Ends early on `stop`.
+    """Ask all `feeds` and keep what they answer; `report` hears of each, of items once they are kept. Ends early on `stop`.
 
     Raises store.StoreError when nothing can be kept any more; feeds not reported stay due.
     """
@@ -156,19 +157,21 @@ def _fetch_group(group: list[items.Feed], answers: queue.Queue, options: Options
 
 def _keep_all(db: sqlite3.Connection, answers: queue.Queue, threads: int, options: Options, clock: Clock, stop: Stop,
               report: Callable[[Result], None]) -> None:
-    unchanged: list[Result] = []
+    unchanged: list[tuple[items.Feed, items.Outcome]] = []
+    flushed = clock.monotonic()
 
     def flush() -> None:
+        nonlocal flushed
+        flushed = clock.monotonic()
         if unchanged:
-            items.keep_unchanged(db, [(result.feed, result.outcome) for result in unchanged])
-            for result in unchanged:
-                report(result)
+            items.keep_unchanged(db, unchanged)
             unchanged.clear()
     while threads and not stop.is_set():
+        if len(unchanged) >= ROUND or clock.monotonic() - flushed > LONGEST_UNKEPT:
+            flush()
         try:
             answer = answers.get(timeout=0.2)
         except queue.Empty:
-            flush()  # nothing else to do: what is known may as well be kept
             continue
         if answer is None:
             threads -= 1
@@ -182,9 +185,8 @@ def _keep_all(db: sqlite3.Connection, answers: queue.Queue, threads: int, option
             same_host = [other for other in items.feeds(db) if host_of(other.url) == host_of(feed.url)]
             items.postpone(db, same_host, outcome.due)
         if outcome.items is None:
-            unchanged.append(Result(feed, outcome, items.Counts(0, 0), note))
-            if len(unchanged) >= ROUND:
-                flush()
+            unchanged.append((feed, outcome))
+            report(Result(feed, outcome, items.Counts(0, 0), note))
         else:
             report(Result(feed, outcome, items.keep(db, feed, outcome, options.keep), note))
     flush()
