@@ -16,7 +16,7 @@ from penny.core.terminal import Progress, cut, table
 from penny.rss import collect, schedule
 from penny.stages import items
 from penny.wire import feed as shape
-from penny.wire import feed_json, feed_links, html_safe, opml
+from penny.wire import feed_json, feed_links, opml
 
 STARTER = ("pipeline", "starter.opml")  # what a first run without any feed begins with
 MAX_FILE = 64 << 20  # bytes of a file that is read whole
@@ -250,6 +250,7 @@ def parse(settings: SimpleNamespace, context: Context, options: argparse.Namespa
 
 def made_safe(feed: shape.Feed) -> shape.Feed:
     """A feed whose content may be shown inside a page; links in it are resolved against the item's own."""
+    from penny.wire import html_safe  # tables and expressions that the resident service has no use for
     return feed._replace(items=tuple(
         item._replace(content_html=html_safe.sanitise(item.content_html, item.url or feed.home_page_url)) for item in feed.items))
 

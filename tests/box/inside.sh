@@ -23,13 +23,13 @@ echo "before: $(available) MB available of $(awk '/^MemTotal/ {print int($2 / 10
 # A feed of 200 KB, published by a small server that ends after its one answer: it must not count as penny's memory.
 python3 -S -E /mnt/share/publish.py 8000 204800 >/tmp/publish 2>&1 &
 wait_for 20 'the publisher did not start' test -s /tmp/publish
-mkdir -p /root/lab/etc
-printf '[service rss]\nprivate = allow\n' >/root/lab/etc/lab.ini
+mkdir -p /tmp/lab/etc
+printf '[service rss]\nprivate = allow\n' >/tmp/lab/etc/lab.ini
 echo '<opml><body><outline xmlUrl="http://127.0.0.1:8000/feed" text=""/></body></opml>' |
-	python3 -m penny rss import - --home /root/lab >/tmp/log 2>&1 || fail 'penny rss import'
+	python3 -m penny rss import - --home /tmp/lab >/tmp/log 2>&1 || fail 'penny rss import'
 
 start=$(uptime_ms)
-python3 -m penny up --home /root/lab >/tmp/log 2>&1 &
+python3 -m penny up --home /tmp/lab >/tmp/log 2>&1 &
 up=$!
 wait_for 60 'penny up was never ready' grep -q 'ready: digest .* up, rss .* up' /tmp/log
 ready=$(($(uptime_ms) - start))
