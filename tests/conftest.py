@@ -1,11 +1,16 @@
 """What every test can ask for: --slow, a home of its own, and penny as a real process."""
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
 
 from support import Penny
+
+# A proxy of whoever runs the tests would stand between them and their servers.
+for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[variable]
 
 pytest.register_assert_rewrite("fetch_support", "web_support")
 

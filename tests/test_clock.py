@@ -86,6 +86,8 @@ def test_every_moment_of_two_years_lies_between_two_closings(berlin):
 def test_rfc3339():
     assert rfc3339(0) == "1970-01-01T00:00:00Z"
     assert rfc3339(1795323600.9) == "2026-11-22T05:00:00Z"
+    assert rfc3339(-62135596800) == rfc3339(-1e18) == "0001-01-01T00:00:00Z"
+    assert rfc3339(253402300799) == rfc3339(1e12) == rfc3339(float("inf")) == "9999-12-31T23:59:59Z"
 
 
 def test_a_wait_longer_than_poll_can_count():

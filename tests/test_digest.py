@@ -12,7 +12,7 @@ from penny.core.log import Log
 from penny.core.terminal import columns_of
 from penny.digest import edition, render
 from penny.digest.desk import Desk
-from penny.stages import items
+from penny.stages import items, rules, search
 from penny.stages.items import Outcome
 from support import FakeClock, context
 
@@ -45,7 +45,12 @@ class House:
                          "content_html": "<p>First of %s. Second. Third.</p>" % key, **more}, self.clock.now - 60) for key in keys]
             feed = items.feeds(db)[number]
             items.keep(db, feed, Outcome(self.clock.now, self.clock.now, problem, feed.title,
-                                         "http://home.example/", items=None if problem else entries), 100)
+                                         "http://home.example/", items=None if problem else entries), 1000)
+
+    def index(self, *owners):
+        with items.opened(self.state_dir, Log("t")) as db:
+            search.use_rules(db, rules.listed(*owners) if owners else ())
+            search.index_new(db)
 
 
 @pytest.fixture
@@ -201,13 +206,88 @@ def test_what_several_feeds_say_stands_once_and_names_the_others(house):
     house.publish(1, "2", content_html=STORY + "Photographs by our reader.")
     house.publish(2, "3", content_html="<p>" + STORY.replace("lanterns", "torches"))
     house.publish(2, "3", "4", content_html=STORY)  # its own follow-up: never taken for the same
+    assert len(titles(house.desk.today())) == 3  # not indexed yet: each is a story of its own
+    house.index()
     found = house.desk.today()
-    assert titles(found) == {"first": ["Title 1"]}
+    assert titles(found) == {"first": ["Title 1"]} and [section.left_out for section in found.sections] == [0]
     entry = found.sections[0].entries[0]
     assert sorted(entry.also)[0] == ("second", "http://x.example/2") and len(entry.also) == 3
     assert edition.from_json(edition.to_json(found)) == found
     assert "Also in second, third" in render.text(found)
     assert '<a href="http://x.example/2" rel="noopener noreferrer">second</a>' in render.html(found)
+
+
+def test_a_story_of_an_earlier_edition_is_not_news_again(house):
+    house.add("first", "second")
+    house.publish(0, "1", content_html=STORY)
+    house.clock.now = CLOSE
+    assert titles(house.desk.seal_due()) == {"first": ["Title 1"]}
+    house.clock.now += HOUR
+    house.publish(1, "2", content_html=STORY + "Also in the evening paper.")
+    house.publish(1, "3")
+    assert titles(house.desk.today()) == {"first": ["Title 1"]} and titles(house.desk.draft()) == {"second": ["Title 3", "Title 2"]}
+    house.clock.now = CLOSE + DAY
+    assert titles(house.desk.seal_due()) == {"second": ["Title 3"]}  # sealing indexes first
+    house.clock.now = CLOSE + 2 * DAY
+    assert titles(house.desk.seal_due()) == {}
+
+
+def test_only_what_is_nearly_the_same_counts_as_told_before(house):
+    """Two programmes of one network end with the same words of a sponsor: neither silences the other."""
+    sponsor = " ".join("sponsor%d" % number for number in range(150))
+    def own(name):
+        return " ".join("%s%d" % (name, number) for number in range(50)) + " "
+    house.add("first", "second")
+    house.publish(0, "1", content_html=own("a") + sponsor)
+    house.clock.now = CLOSE
+    house.desk.seal_due()
+    house.clock.now += HOUR
+    house.publish(1, "2", content_html=own("b") + sponsor)
+    house.publish(1, "2", "3", content_html=own("a") + sponsor + " Last.")
+    house.publish(1, "2", content_html=own("b") + sponsor)
+    house.clock.now = CLOSE + DAY
+    assert titles(house.desk.seal_due()) == {"second": ["Title 2"]}
+    house.clock.now += HOUR
+    house.publish(0, "4", content_html=own("c") + sponsor)
+    house.publish(1, "5", content_html=own("d") + sponsor)
+    house.index()
+    found = house.desk.draft()
+    assert titles(found) == {"first": ["Title 4"]} and found.sections[0].entries[0].also == (("second", "http://x.example/5"),)
+
+
+def test_a_morning_does_not_wait_for_the_whole_index(house, capsys):
+    house.add("a")
+    house.publish(0, *("old%d" % number for number in range(70)))
+    house.clock.now = CLOSE
+    house.desk.seal_due()
+    house.clock.now += HOUR
+    house.publish(0, *("new%d" % number for number in range(70)))
+    with items.opened(house.state_dir, Log("t")) as db:
+        db.execute("DELETE FROM note")  # as after an upgrade
+        house.clock.now = CLOSE + DAY
+        assert house.desk.seal_due() and (search.pending(db), search.pending(db, 70)) == (70, 0)
+        assert "not indexed" not in capsys.readouterr().err
+        db.execute("DELETE FROM note")
+        house.clock.now = CLOSE + 2 * DAY
+        house.publish(0, *("last%d" % number for number in range(70)))
+        house.clock.monotonic = iter(range(0, 999, 31)).__next__
+        house.clock.now += 60
+        assert house.desk.seal_due() and search.pending(db) == 160
+    assert "20 items are not indexed yet" in capsys.readouterr().err
+
+
+def test_the_owners_rules_drop_and_raise(tmp_path):
+    house = House(tmp_path, SimpleNamespace(closes=300, items=2, share=1.0))
+    house.add("a", "b", "c")
+    for number, words in enumerate(("crypto", "words", "words")):
+        house.publish(number, *("%d%s" % (number, letter) for letter in "abc"), content_html="<p>On %s.</p>" % words)
+    house.publish(1, "1c", "1b", title="Penny again")
+    house.index(["crypto"], ["penny"], [])
+    found = house.desk.today()
+    assert titles(found) == {"b": ["Penny again", "Penny again"], "c": []}
+    assert [section.left_out for section in found.sections] == [1, 3]
+    house.index()
+    assert sorted(titles(house.desk.today())) == ["a", "b", "c"]
 
 
 def test_a_page_with_nothing_says_why(house):

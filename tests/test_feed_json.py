@@ -19,9 +19,9 @@ FULL = Feed(
              content_html="<p>\U0001f9f6 &amp; \u202e</p>", content_text="plain", summary="short",
              date_published=0.0, date_modified=1_700_000_000.25,
              authors=(Author("A"), Author(url="mailto:a@b.example")), tags=("wool", "silk"),
-             image="https://loom.example/1.png", language="de",
+             image="https://loom.example/1.png", language="de", comments_url="https://loom.example/1#said", comments=0,
              attachments=(Attachment("https://loom.example/1.mp3", "audio/mpeg", "sound", 0, 62.5),)),
-        Item(id="2"),
+        Item(id="2"), Item(id="3", comments=7),
     ))
 
 
@@ -40,7 +40,9 @@ def test_what_is_rendered_is_parsed_as_it_was():
 
 def test_empty_fields_are_left_out_and_zero_is_not_empty():
     assert render(Feed()) == {"version": VERSION, "title": "", "items": []}
-    first, second = render(FULL)["items"]
+    first, second, third = render(FULL)["items"]
+    assert first["_penny"] == {"comments_url": "https://loom.example/1#said", "comments": 0}
+    assert third == {"id": "3", "_penny": {"comments": 7}}
     assert second == {"id": "2"}
     assert first["date_published"] == "1970-01-01T00:00:00Z" and first["attachments"][0]["size_in_bytes"] == 0
     assert first["date_modified"] == "2023-11-14T22:13:20.250Z"

@@ -315,3 +315,42 @@ def test_text_that_was_encoded_twice_is_encoded_once(damaged):
 @pytest.mark.parametrize("written", ["don\x92t", "don&#146;t", "don&#x92;t", "<![CDATA[don&#146;t]]>"])
 def test_c1_controls_are_what_windows_has_there(written):
     assert parse(rss(f"<item><title>{written}</title></item>")).items[0].title == "don\u2019t"
+
+
+@pytest.mark.parametrize("written, expected", [
+    ("<comments>https://a.example/1#said</comments><slash:comments>7</slash:comments>",
+     {"comments_url": "https://a.example/1#said", "comments": 7}),
+    ("<slash:comments>0</slash:comments>", {"comments": 0}),
+    ('<link rel="replies" href="https://a.example/1/said" thr:count="3"/>',
+     {"comments_url": "https://a.example/1/said", "comments": 3}),
+    ('<link rel="replies" type="application/atom+xml" href="https://a.example/1/said.xml" thr:count="3"/>', None),
+    ("<thr:total>12</thr:total>", {"comments": 12}),
+    ("<comments>javascript:alert(1)</comments><slash:comments>many</slash:comments>", None),
+])
+def test_where_an_item_is_discussed(written, expected):
+    found = render(parse(b'<rss xmlns:slash="http://purl.org/rss/1.0/modules/slash/" '
+                         b'xmlns:thr="http://purl.org/syndication/thread/1.0"><channel><item><title>T</title>%s</item>'
+                         b"</channel></rss>" % written.encode()))
+    assert found["items"][0].get("_penny") == expected
+
+
+@pytest.mark.parametrize("ending", ["</channel></rss>", ""])
+def test_a_mistyped_namespace_means_what_its_prefix_says(ending):
+    found = render(parse(b'<rss xmlns:dc="http://dublincore.example/" xmlns:x="http://x.example/"><channel><item>'
+                         b"<dc:creator>Ada</dc:creator><x:title>No</x:title></item>" + ending.encode()))
+    assert found["items"] == [{"authors": [{"name": "Ada"}]}]
+    # and only in that document
+    again = render(parse(b'<rss xmlns:z="http://dublincore.example/"><channel><item><title>T</title>'
+                         b"<z:creator>Ada</z:creator></item></channel></rss>"))
+    assert again["items"] == [{"id": "T", "title": "T"}]
+
+
+def test_the_page_is_the_link_that_says_it_is_one():
+    found = parse(b'<feed xmlns="http://www.w3.org/2005/Atom"><entry><link href="http://a.example/atom"/><link rel="alternate"'
+                  b' type="text/html" href="http://a.example/page"/></entry></feed>')
+    assert found.items[0].url == "http://a.example/page"
+
+
+def test_letters_of_windows_1252_among_utf8_are_read_and_cut_ones_are_not_guessed():
+    found = parse("<rss><channel><item><title>Käse, Brötchen, Öl, Nüsse, ".encode() + b"caf\xe9 and \xe2\x80</title></item></channel></rss>")
+    assert found.items[0].title == "Käse, Brötchen, Öl, Nüsse, café and \ufffd"

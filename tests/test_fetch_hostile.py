@@ -63,8 +63,8 @@ NAMES = r"""
             connection.recv(9999)
             connection.sendall(answer)
             connection.close()
-    def start(address, answer):
-        listener = socket.create_server((address, 0))
+    def start(address, answer, port=0):
+        listener = socket.create_server((address, port))
         threading.Thread(target=serve, args=(listener, answer), daemon=True).start()
         return listener.getsockname()[1]
     public = "93.184.216.34"
@@ -73,7 +73,8 @@ NAMES = r"""
     threading.Thread(target=resolver, args=(names,), daemon=True).start()
     page = b"HTTP/1.1 200 OK\r\n\r\n"
     inside = start("127.0.0.1", page + b"inside")
-    port = start(public, page + b"public")
+    port = start("127.0.0.1", page + b"inside")  # who asks again, or goes elsewhere than what was judged, gets there
+    start(public, page + b"public", port)
     eight, nine = start("127.0.0.8", page + b"eight"), start("127.0.0.9", page + b"nine")
     hop = start(public, b"HTTP/1.1 302 Away\r\nLocation: http://127.0.0.1:%d/\r\n\r\n" % inside)
     def show(url, **more):

@@ -17,8 +17,8 @@ TREES = {name: ast.parse(path.read_text(), name, feature_version=(3, 9)) for nam
 LAYERS = {"core": {"core"}, "wire": {"wire"}, "fleet": {"core", "fleet"}, "stages": {"core", "wire", "fleet", "stages"}}
 SHARED = {"core", "wire", "fleet", "stages"}
 # As of Python 3.9, what penny uses of the standard library; a new name here is looked at in review.
-STDLIB = set("""__future__ argparse ast binascii calendar codecs collections configparser contextlib datetime difflib
-email errno fcntl functools hashlib hmac html http importlib io ipaddress itertools json math operator os pathlib pkgutil pwd
+STDLIB = set("""__future__ argparse array ast binascii bisect calendar codecs collections configparser contextlib ctypes datetime
+difflib email errno fcntl functools hashlib hmac html http importlib io ipaddress itertools json math operator os pathlib pkgutil pwd
 queue random re resource secrets select selectors shutil signal socket socketserver sqlite3 ssl stat string struct
 subprocess sys tempfile textwrap threading time traceback types typing unicodedata urllib xml zipfile zlib""".split())
 BROAD = {"penny/core/run.py", "penny/core/web.py"}  # where any exception may be caught, and said

@@ -4,7 +4,6 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import zlib
 import pytest
 
 from penny.stages import near_duplicates
-from penny.stages.near_duplicates import MAX_CHARACTERS, MIN_SHINGLES, THRESHOLD, bands, group, signature, similarity
+from penny.stages.near_duplicates import MAX_CHARACTERS, MIN_SHINGLES, THRESHOLD, bands, signature, similarity
 from support import ROOT
 
 TEXT = ("The old mill by the river was sold on Tuesday to a group of neighbours, who mean to grind flour there again by "
@@ -43,6 +42,16 @@ def altered(chooser, vocabulary, text):
     kept = sorted(chooser.sample(range(len(sentences)), round(len(sentences) * chooser.uniform(0.7, 0.9))))
     words = ". ".join(sentences[number] for number in kept).split()
     return " ".join(chooser.choice(vocabulary) if chooser.random() < 0.03 else word for word in words)
+
+
+def pairs_of(signatures):
+    """The positions of two that share a band and are alike enough: what a store finds."""
+    members = {}
+    for position, one in enumerate(signatures):
+        for band in bands(one):
+            members.setdefault(band, []).append(position)
+    met = {pair for positions in members.values() for pair in itertools.combinations(positions, 2)}
+    return {(a, b) for a, b in met if similarity(signatures[a], signatures[b]) >= THRESHOLD}
 
 
 @pytest.fixture
@@ -158,9 +167,9 @@ def test_similarity_is_the_share_of_shingles_in_common(chooser, length):
 def test_copies_are_found_and_strangers_are_not(chooser, vocabulary):
     originals = [article(chooser, vocabulary) for _ in range(200)]
     copies = [altered(chooser, vocabulary, text) for text in originals]
-    found = group([signature(text) for text in originals + copies])
-    assert sum([number, number + 200] in found for number in range(200)) >= 194
-    assert [pair for pair in found if len(pair) != 2 or pair[0] + 200 != pair[1]] == []
+    found = pairs_of([signature(text) for text in originals + copies])
+    assert sum((number, number + 200) in found for number in range(200)) >= 194
+    assert [pair for pair in found if pair[0] + 200 != pair[1]] == []
 
 
 @pytest.mark.parametrize("letters, gap, words", [
@@ -174,9 +183,9 @@ def test_scripts(chooser, letters, gap, words):
     originals = [[chooser.choice(vocabulary) for _ in range(words)] for _ in range(40)]
     copies = [[chooser.choice(vocabulary) if chooser.random() < 0.03 else word for word in text[30:]] for text in originals]
     assert signature(gap.join(originals[0]).upper()) == signature(gap.join(originals[0]))
-    found = group([signature(gap.join(text)) for text in originals + copies])
-    assert sum([number, number + 40] in found for number in range(40)) >= 37
-    assert [pair for pair in found if len(pair) != 2 or pair[0] + 40 != pair[1]] == []
+    found = pairs_of([signature(gap.join(text)) for text in originals + copies])
+    assert sum((number, number + 40) in found for number in range(40)) >= 37
+    assert [pair for pair in found if pair[0] + 40 != pair[1]] == []
 
 
 def test_chinese_is_compared_by_its_characters():
@@ -214,97 +223,3 @@ def test_any_characters_at_all():
         text = "".join(chr(chooser.randrange(plane)) for _ in range(chooser.randrange(300)))
         found = signature(text)
         assert found is None or len(found) == 256 and len(bands(found)) == 16, seed + number
-
-
-def test_many_that_are_nearly_the_same_are_grouped_in_bounded_time(chooser, vocabulary):
-    """Each within a thousandth of a second, not compared with each of the others."""
-    words = article(chooser, vocabulary).split()
-    texts = [" ".join(words[:at] + [str(at)] + words[at:]) for at in range(0, len(words), 2)] * 5
-    signatures = [signature(text) for text in texts]
-    start = time.process_time()
-    assert group(signatures) == [list(range(len(texts)))]
-    assert time.process_time() - start < 2
-
-
-def test_many_of_one_band_that_are_not_alike_take_bounded_time(chooser):
-    band = bytes(8)
-    start = time.process_time()
-    assert group([band + bytes(chooser.randrange(256) for _ in range(248)) for _ in range(2000)]) == []
-    assert time.process_time() - start < 3
-
-
-# Groups ---------------------------------------------------------------------------------------------------------------
-
-def test_groups_are_what_hangs_together(chooser):
-    """All pairs that share a band and are alike enough, followed wherever they lead."""
-    words = [str(number * number) for number in range(6000)]
-    signatures = []
-    for _ in range(120):
-        start = chooser.randrange(5800)
-        signatures.append(signature(" ".join(words[start:start + 200])))
-    left, expected = set(range(120)), []
-    while left:
-        reached, todo = set(), [min(left)]
-        while todo:
-            at = todo.pop()
-            reached.add(at)
-            todo += [other for other in left - reached if set(bands(signatures[at])) & set(bands(signatures[other]))
-                     and similarity(signatures[at], signatures[other]) >= THRESHOLD]
-        left -= reached
-        expected += [sorted(reached)] if len(reached) > 1 else []
-    assert len(expected) > 3 and max(map(len, expected)) > 4
-    assert group(signatures) == expected
-
-
-def test_groups_of_a_crowded_band_do_not_depend_on_the_order_either(chooser):
-    """There are more of the band than each is compared with, so some pairs are not seen: always the same ones."""
-    tails = [bytes(chooser.randrange(256) for _ in range(128)) for _ in range(100)]
-    signatures = [bytes(8) + bytes(chooser.randrange(256) for _ in range(120)) + tail for tail in tails * 2]
-    expected = group(signatures)
-    assert 0 < len(expected) < 100
-    for _ in range(5):
-        order = chooser.sample(range(200), 200)
-        found = group([signatures[number] for number in order])
-        assert sorted(sorted(order[place] for place in one) for one in found) == expected
-
-
-def test_groups_do_not_depend_on_the_order(chooser, vocabulary):
-    texts = [article(chooser, vocabulary, 12) for _ in range(30)]
-    texts += [altered(chooser, vocabulary, chooser.choice(texts)) for _ in range(60)] + texts[:5] + ["short"]
-    signatures = [signature(text) for text in texts]
-    expected = group(signatures)
-    assert expected == sorted(expected) and len(expected) > 5
-    for _ in range(10):
-        order = chooser.sample(range(len(texts)), len(texts))
-        found = group([signatures[number] for number in order])
-        assert sorted(sorted(order[place] for place in one) for one in found) == expected
-
-
-def test_groups_of_none():
-    assert group([]) == group([None, None]) == group([signature(TEXT), None]) == []
-    assert group([None, signature(TEXT), None, signature(TEXT)]) == [[1, 3]]
-
-
-def test_what_is_alike_to_one_of_a_group_belongs_to_it():
-    words = [str(number * number) for number in range(900)]
-    chain = [signature(" ".join(words[start:start + 500])) for start in (0, 160, 320)]
-    assert similarity(chain[0], chain[2]) < THRESHOLD
-    assert group(chain) == [[0, 1, 2]]
-    assert group(chain, threshold=0.9) == []
-
-
-def test_a_table_finds_what_group_finds(chooser, vocabulary):
-    """The store of the docstring, as SQL."""
-    texts = [article(chooser, vocabulary, 10) for _ in range(40)]
-    texts += [altered(chooser, vocabulary, text) for text in texts]
-    db = sqlite3.connect(":memory:")
-    db.execute("CREATE TABLE band (band INTEGER, item INTEGER, PRIMARY KEY (band, item)) WITHOUT ROWID")
-    signatures, pairs = [signature(text) for text in texts], set()
-    for item, one in enumerate(signatures):
-        keys = bands(one)
-        rows = db.execute("SELECT DISTINCT item FROM band WHERE band IN (%s) ORDER BY item DESC LIMIT 100"
-                          % ", ".join("?" * len(keys)), keys).fetchall()
-        pairs |= {(other, item) for (other,) in rows if similarity(signatures[other], one) >= THRESHOLD}
-        db.executemany("INSERT INTO band VALUES (?, ?)", [(key, item) for key in keys])
-    grouped = {pair for one in group(signatures) for pair in itertools.combinations(one, 2)}
-    assert pairs and pairs == grouped

@@ -1,11 +1,13 @@
 """The collector: against real small servers, killed at any moment, and with everything wrong that feeds can be."""
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import pty
 import random
+import re
 import signal
 import socket
 import socketserver
@@ -13,13 +15,15 @@ import sqlite3
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from penny.core import fetch
-from penny.rss import collect
-from penny.stages import items
-from support import Publisher, free_port, get, json_lines, rss, until
+from penny.core.clock import Stop
+from penny.rss import SETTINGS, _collect_due, collect, collect_options, verbs
+from penny.stages import items, search
+from support import LAB, FakeClock, Publisher, context, free_port, get, json_lines, rss, until
 
 NOW = 1_800_000_000.0
 FEED = items.Feed(1, "http://a.example/", "", "", NOW, 0, None, None, None, "", 0, '"old"', "Mon")
@@ -134,7 +138,7 @@ def test_feeds_come_and_go_as_opml(penny, publisher, tmp_path):
     (tmp_path / "feeds.opml").write_text(exported)
     penny.run("rss", "remove", url)
     told = penny.run("rss", "import", str(tmp_path / "feeds.opml"))
-    assert told.stdout == "1 feeds added, 0 were there already. Next: penny rss collect\n"
+    assert told.stdout == "New feeds: 1, there already: 0. Next: penny rss collect\n"
     assert "News & more" in penny.run("rss", "list").stdout
     assert penny.run("rss", "import", "/nonexistent").stderr == "penny: cannot read /nonexistent: no such file or directory\n"
 
@@ -154,6 +158,89 @@ def test_parse(penny, tmp_path):
     ended = penny.run("rss", "parse", "--jsonl", str(good), str(bad), str(tmp_path / "none"))
     assert ended.returncode == 1 and [sorted(line)[0] for line in json_lines(ended.stdout)] == ["home_page_url", "error", "error"]
     assert penny.run("rss", "parse", str(good), str(bad)).stderr == "penny: several files need --jsonl\n"
+
+
+# What is kept
+
+def test_search_and_stars(penny, publisher):
+    text = "Long before. " * 30 + "Then the Caf\u00e9 closed \x1b[31m for good. " + "And long after. " * 30
+    url = publisher.publish("/feed", rss("News", [("1", "One " + "word " * 60, text), ("2", "Two", "No more.")]))
+    penny.run("rss", "add", url, *ALLOW)
+    found = penny.run("rss", "search", "cafe", env={"COLUMNS": "80"})
+    lines = found.stdout.splitlines()
+    assert found.returncode == 0 and len(lines) == 2 and max(map(len, lines)) <= 80 and "\x1b" not in found.stdout
+    assert re.match(r" +2  \d{4}-\d\d-\d\d News: One word", lines[0]) and "Caf\u00e9 closed" in lines[1]
+    def excluding(*words):
+        return subprocess.run(penny.command("rss", "--home", str(penny.home), "search", "--", *words), capture_output=True,
+                              text=True, env=penny.environment(), cwd=penny.root)
+    assert excluding("one", "-more").stdout.startswith("     2")
+    nothing = excluding("cafe", "-closed")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (1, "", "penny: nothing was found\n")
+    penny.run("rss", "star", "2")
+    unknown = penny.run("rss", "star", "1", "77")
+    assert (unknown.returncode, unknown.stderr) == (1, "penny: there is no item 77; penny rss search shows the numbers\n")
+    one, = json_lines(penny.run("rss", "search", "--starred", "--feed", url, "--json").stdout)
+    assert (one["number"], one["source"], one["feed"], one["tags"], one["mark"], one["story"]) == (2, "News", url, [], 0, 2)
+    assert one["starred"].endswith("Z") and one["url"] == "http://example.org/1"
+    refused = penny.run("rss", "remove", url)
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "1 of its items have a star" in refused.stderr
+    assert penny.run("rss", "unstar", "2").returncode == 0
+    assert penny.run("rss", "remove", url).returncode == 0
+
+
+def test_what_is_found_is_printed_one_by_one(tmp_path, capsys, monkeypatch):
+    with items.opened(str(tmp_path), context(tmp_path).log) as db:
+        items.add_feeds(db, [(FEED.url, "")], NOW)
+        entries = [({"id": str(number), "title": "T"}, None) for number in range(9)]
+        items.keep(db, FEED, items.Outcome(NOW, NOW, items=entries), 100)
+    before, read = [], search._found
+    monkeypatch.setattr(search, "_found", lambda db, item: before.append(capsys.readouterr().out) or read(db, item))
+    options = SimpleNamespace(words=[], feed=None, starred=False, tag="", dropped=False, most=100_000, json=True)
+    assert verbs.search_items(SimpleNamespace(), context(tmp_path), options) == 0
+    assert before[0] == "" and [json.loads(text)["number"] for text in before[1:]] == [9, 8, 7, 6, 5, 4, 3, 2]
+
+
+def test_rules_are_tried_before_they_are_in_use(tmp_path, capsys):
+    def shown(**settings):
+        verbs.show_rules(SimpleNamespace(**{"drop": (), "raise": (), "tag": (), **settings}), context(tmp_path), None)
+        return capsys.readouterr().out.splitlines()
+    words = [("Crypto", "Text of it."), ("A 486", "Linux kernel."), ("Three", "Text.")]
+    with items.opened(str(tmp_path), context(tmp_path).log) as db:
+        items.add_feeds(db, [(FEED.url, "")], NOW)
+        entries = [({"id": title, "title": title, "content_text": text}, None) for title, text in words]
+        items.keep(db, FEED, items.Outcome(NOW, NOW, items=entries), 100)
+        owners = {"drop": ("crypto",), "raise": ("three",), "tag": (("retro", ("pentium", "486")), ("kernel", ("linux kernel",)))}
+        lines = shown(**owners)
+        assert [line.split() for line in lines[:5]] == [
+            ["drop", "crypto", "1", "Crypto"], ["raise", "three", "1", "Three"], ["tag", "retro", "pentium", "0"],
+            ["tag", "retro", "486", "1", "A", "486"], ["tag", "kernel", "linux", "kernel", "1", "A", "486"]]
+        assert lines[5:] == ["These rules are not in use yet. Next: penny rss collect, or start the service again"]
+        assert [found.mark for found in search.find(db, search.Wanted())] == [0, 0, 0]
+        search.use_rules(db, verbs.owners_rules(SimpleNamespace(**owners)))
+        assert shown(**owners) == lines[:5]
+        assert [found.mark for found in search.find(db, search.Wanted(dropped=True))] == [-1, 0, 1]
+    assert shown() == ["There are no rules. They go into lab.ini under [service rss]: drop, raise and tag, see penny rss --help"]
+
+
+def test_collecting_puts_the_owners_rules_into_use(penny, publisher):
+    url = publisher.publish("/feed", rss("News", [("1", "Crypto", "Text."), ("2", "A 486", "Text.")]))
+    penny.write_lab("[service rss]\ndrop = crypto\ntag = retro: pentium, 486\n")
+    penny.run("rss", "add", url, *ALLOW)
+    lines = penny.run("rss", "search", "--dropped", "text").stdout.splitlines()
+    assert "News: [dropped] Crypto" in lines[0] and "News: [retro] A 486" in lines[2]
+    assert [one["tags"] for one in json_lines(penny.run("rss", "search", "--json", "text").stdout)] == [["retro"]]
+    penny.write_lab("[service rss]\ntag = retro\n")
+    wrong = penny.run("rss", "list")
+    assert wrong.returncode == 78 and "tag = retro: expected tags such as retro: pentium, 486" in wrong.stderr
+
+
+@pytest.mark.parametrize("value, good", [("0", True), ("90d", True), ("2w", True), ("36h", False), ("1", False), ("9000d", False)])
+def test_an_age_is_whole_days(value, good):
+    if good:
+        assert isinstance(SETTINGS["age"](value), int)
+    else:
+        with pytest.raises(ValueError, match="whole days"):
+            SETTINGS["age"](value)
 
 
 # What goes wrong
@@ -208,6 +295,38 @@ def test_everything_that_can_be_wrong_is_one_line_and_the_rest_goes_on(penny, pu
         assert any(words in line and (url in line or "Good" in line) for line in lines), (url, words, lines)
 
 
+def test_items_are_forgotten_by_age_where_the_owner_says_so(tmp_path, publisher):
+    settings = SimpleNamespace(interval=3600, private=True, keep=100, age=2)
+    clock = FakeClock(NOW)
+    with items.opened(str(tmp_path), context(tmp_path).log) as db:
+        items.add_feeds(db, [(publisher.url + "/feed", "")], NOW)
+        for number in range(5):
+            publisher.publish("/feed", rss("News", [(str(number), "T%d" % number, "x")]))
+            collect.collect(db, items.feeds(db), collect_options(settings, LAB), clock, Stop(), lambda result: None)
+            clock.now += 86400
+        assert [row[0] for row in db.execute("SELECT key FROM item ORDER BY id")] == ["2", "3", "4"]
+
+
+def test_feeds_are_asked_while_a_store_is_indexed_anew(tmp_path):
+    """What one round has no time for is left to the next, which comes at once."""
+    settings = SimpleNamespace(interval=3600, private=True, keep=1000, age=0)
+    slow = context(tmp_path)
+    asked, left = [], []
+    slow.clock.monotonic = lambda: asked.append(None) or 4.0 * len(asked)
+    with items.opened(str(tmp_path), slow.log) as db:
+        items.add_feeds(db, [(FEED.url, "")], NOW)
+        entries = [({"id": str(number), "title": "T"}, None) for number in range(250)]
+        items.keep(db, FEED, items.Outcome(NOW, NOW + 9000, items=entries), 1000)
+        while search.pending(db):
+            rest = _collect_due(settings, slow)
+            left.append((search.pending(db), rest))
+        assert left == [(100, 0.0), (0, 60.0)]
+        items.keep(db, FEED, items.Outcome(NOW, NOW + 9000, items=[({"id": "new", "title": "T"}, None)] + entries), 1000)
+        assert _collect_due(settings, slow) == 60.0 and search.pending(db) == 1  # it waits for others
+        slow.clock.now += search.PATIENCE
+        assert _collect_due(settings, slow) == 60.0 and search.pending(db) == 0
+
+
 def test_private_addresses_are_refused_unless_allowed(penny, publisher):
     url = publisher.publish("/feed", rss("Mine", []))
     ended = penny.run("rss", "add", url)
@@ -256,6 +375,15 @@ def subscribe_many(penny, publisher, feeds, each):
     return expected
 
 
+def assert_index_is_sound(penny):
+    """An item is indexed whole or not at all."""
+    with contextlib.closing(sqlite3.connect(penny.home / "var" / "rss" / "items.db")) as db:
+        if db.execute("SELECT 1 FROM note WHERE name = 'index'").fetchone():
+            db.execute("INSERT INTO search (search) VALUES ('integrity-check')")
+            found = db.execute("SELECT rowid FROM search WHERE search MATCH 'text' ORDER BY rowid").fetchall()
+            assert found == db.execute("SELECT item FROM reading WHERE pending < 2 ORDER BY item").fetchall()
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_nothing_is_lost_or_doubled(penny):
     seed = random.randrange(1 << 30)
@@ -274,6 +402,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(penny):
             if line.startswith("{"):
                 acknowledged.add(json.loads(line)["url"])
         found = stored(penny)
+        assert_index_is_sound(penny)
         for url in expected:
             assert found[url] in ([], expected[url]), (seed, round)  # whole or not at all
             assert found[url] or url not in acknowledged, (seed, round)
@@ -288,6 +417,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(penny):
             (penny.home / "log").write_text("")
     assert penny.run("rss", "collect", *ALLOW).returncode == 0
     assert stored(penny) == expected, seed
+    assert len(penny.run("rss", "search", "text", "--most", "9999", "--json").stdout.splitlines()) == 8 * 60
     for one in publishers:
         one.close()
 
@@ -320,8 +450,11 @@ def test_the_service_collects_what_is_due_and_shows_it(penny, publisher):
     penny.run("rss", "add", url, *ALLOW, env=fast)
     publisher.publish("/feed", rss("News", [("1", "One", "x"), ("2", "Two", "x")]))
     port = free_port()
+    penny.write_lab("[service rss]\ndrop = two\n")
     process = penny.start("rss", "serve", *ALLOW, "--set", "port=%d" % port, env=fast)
     until(lambda: stored(penny)[url] == ["One", "Two"], what="the second collection")
+    with contextlib.closing(sqlite3.connect(penny.home / "var" / "rss" / "items.db")) as db:
+        until(lambda: db.execute("SELECT mark FROM reading WHERE pending = 0").fetchall() == [(0,), (-1,)], what="indexing")
     status, fields, body = get(port)
     assert status == 200 and b"News" in body
     assert b'rss_items_total 1' in get(port, "/metrics")[2]
@@ -359,7 +492,7 @@ def test_odd_addresses_in_an_opml_file_are_said_and_the_rest_is_added(penny, pub
     (penny.home / "x.opml").write_text("<opml><body><outline xmlUrl='http://[::1'/><outline xmlUrl='http://a:99999/'/>"
                                        "<outline xmlUrl='%s'/></body></opml>" % url)
     ended = penny.run("rss", "import", str(penny.home / "x.opml"))
-    assert ended.stdout.startswith("1 feeds added") and ended.stderr.count("not an http or https address") == 2
+    assert ended.stdout.startswith("New feeds: 1,") and ended.stderr.count("not an http or https address") == 2
     assert penny.run("rss", "collect", *ALLOW).stdout == "News: 1 new, 0 updated\n"
 
 

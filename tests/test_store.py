@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -135,7 +136,27 @@ def test_two_processes_open_a_new_store_at_once(tmp_path):
     code = ("import sys; from penny.core import store; from penny.core.log import Log\n"
             "with store.opened(sys.argv[1], (('CREATE TABLE a (x)',),), Log('t')) as db:\n"
             "    with store.transaction(db): db.execute('INSERT INTO a VALUES (1)')\n")
-    (tmp_path / "var" / "svc").mkdir(parents=True)
     running = [subprocess.Popen([sys.executable, "-c", code, path(tmp_path)]) for _ in range(6)]
     assert [process.wait(30) for process in running] == [0] * 6
     assert sqlite3.connect(path(tmp_path)).execute("SELECT count(*) FROM a").fetchone()[0] == 6
+
+
+def test_a_new_store_may_be_opened_by_several_at_once(tmp_path):
+    """Making it, and turning it to WAL, is what SQLite lets nobody wait for."""
+    problems = []
+
+    def open_one(number, barrier):
+        barrier.wait()
+        try:
+            with store.opened(str(tmp_path / ("%d" % number) / "svc.db"), ONE, LOG) as db:
+                db.execute("SELECT * FROM a").fetchall()
+        except PennyError as error:
+            problems.append(str(error))
+    for number in range(40):
+        barrier = threading.Barrier(4)
+        threads = [threading.Thread(target=open_one, args=(number, barrier)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not problems

@@ -73,7 +73,7 @@ class House(Penny):
         for name in ("penny", "services", "pipeline"):
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
         (self.root / "pipeline" / "starter.opml").write_text(STARTER)
-        self.ports = {name: free_port() for name in ("rss", "digest", "up")}
+        self.ports = {name: free_port() for name in ("rss", "digest", "ntp", "up")}
         self.write_lab("".join("[service %s]\nport = %d\n" % pair for pair in self.ports.items()))
 
     def install(self, name, source, text):
@@ -124,6 +124,7 @@ def test_a_page_within_five_seconds_without_settings_or_network(house):
     assert process.wait(5) == 0
 
 
+@pytest.mark.slow
 def test_the_first_page_shows_progress_and_then_the_digest(house):
     publisher = Publisher()
     publisher.delay = 0.7
@@ -227,9 +228,10 @@ def test_quick_services_have_a_process_without_the_web_server(house):
 def test_a_child_that_dies_comes_back_on_the_same_sockets(house):
     process = house.start("up")
     until(lambda: house.state("digest") == "up")
-    child, = house.processes(process)
-    os.kill(child, signal.SIGKILL)
-    until(lambda: house.processes(process) not in ([], [child]), 10)
+    *quick, work = house.processes(process)
+    os.kill(work, signal.SIGKILL)
+    until(lambda: work not in house.processes(process) and len(house.processes(process)) == 2, 10)
+    assert house.processes(process)[:-1] == quick, "the other one goes on"
     until(lambda: house.state("digest") == "up")
     assert "its process ended with SIGKILL" in house.log()
 
@@ -238,10 +240,10 @@ def test_a_child_that_dies_comes_back_on_the_same_sockets(house):
 def test_nobody_is_left_when_the_parent_is_killed(house):
     process = house.start("up")
     until(lambda: house.state("digest") == "up")
-    child, = house.processes(process)
+    children = house.processes(process)
     process.kill()
     process.wait()
-    until(lambda: not os.path.exists("/proc/%d" % child), 6, "the end of the child")
+    until(lambda: not any(os.path.exists("/proc/%d" % child) for child in children), 6, "the end of the children")
 
 
 @pytest.mark.slow
@@ -387,9 +389,9 @@ def test_privileges_are_dropped_for_good(house):
     (house.home / "etc" / "lab.ini").chmod(0o600)  # it may hold secrets: read while still root
     process = house.start("up")
     until(lambda: house.state("digest") == "up")
-    child, = house.processes(process)
-    with open("/proc/%d/status" % child) as file:
-        uids = re.search(r"^Uid:\s+(.*)$", file.read(), re.M)[1].split()
-    assert uids == [uids[0]] * 4 and uids[0] != "0"
+    for child in house.processes(process):
+        with open("/proc/%d/status" % child) as file:
+            uids = re.search(r"^Uid:\s+(.*)$", file.read(), re.M)[1].split()
+        assert uids == [uids[0]] * 4 and uids[0] != "0"
     assert get(house.ports["digest"])[0] == 200
     assert house.run("digest").returncode == 0  # root and the service get along over the same store

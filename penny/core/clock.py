@@ -17,6 +17,7 @@ import time
 
 
 LONGEST_POLL = 1e9  # milliseconds; poll(2) takes an int
+FIRST, LAST = -62_135_596_800, 253_402_300_799  # the seconds with which the year 1 begins and 9999 ends
 
 
 class Stop:
@@ -97,8 +98,12 @@ def from_environment() -> Clock:
 
 
 def rfc3339(seconds: float) -> str:
-    """Unix seconds as '2026-11-22T05:00:00Z' (RFC 3339)."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    """Unix seconds as '2026-11-22T05:00:00Z' (RFC 3339), which ends at the years 1 and 9999."""
+    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % time.gmtime(min(max(seconds, FIRST), LAST))[:6]
+
+
+def rfc3339_or_none(seconds: float | None) -> str | None:
+    return None if seconds is None else rfc3339(seconds)
 
 
 def next_time_of_day(now: float, minutes: int) -> float:

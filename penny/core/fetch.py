@@ -1,63 +1,58 @@
 """The HTTP client of the whole house: one GET of a URL that a stranger may have written.
 
 The rule it keeps: whatever the other side does, `get` ends within `Limits.total`, holds little more than
-`Limits.inflated`, and returns a Reply or raises FetchError, whose one line a person can act on. A name is looked up
-once for each hop; every address is judged, and the connection goes to that very address, so that a name server cannot
-answer otherwise in between (rebinding). Each redirect is judged like a first URL.
+`Limits.inflated`, and returns a Reply or raises FetchError, whose one line a person can act on. `dial` judges the
+address of every hop; each redirect is judged like a first URL.
+
+Proxies are those of the environment (http_proxy, https_proxy and no_proxy, as urllib.request reads them), for each hop
+anew. A proxy is the owner's choice and may have a private address. It is the proxy that looks up the host, so `private`
+can then keep out no more than numeric addresses and names that are private by their letters: a public name with a
+private address is for the proxy's own rules to refuse. penny does not look it up first: a box behind a proxy may have
+no name server, the proxy's may see another net, and the answer need not be the one that the proxy gets.
 
 http.client parses heads and chunks; the request is written here and its answer read through `_Wire`, since the
 connection of http.client knows no deadline over several reads. Deliberately left out: cookies, caches, retries, kept
-connections, Range, other methods, proxies. IDNA is that of 2003, the standard library's.
+connections, Range, other methods; proxies reached over TLS or SOCKS, proxy authentication other than Basic. IDNA is
+that of 2003, the standard library's.
 
-Sources: RFC 9110 §13 (validators), §15.4 (redirects); RFC 9112; RFC 3986; IANA's registries of special-purpose
-addresses; RFC 6052 (NAT64); RFC 3056 (6to4).
+Sources: RFC 9110 §9.3.6 (CONNECT), §11.7 (proxy authentication), §13 (validators), §15.4 (redirects); RFC 9112 §3.2
+(forms of the target); RFC 3986.
 """
 from __future__ import annotations
 
 import binascii
-import functools
 import http.client
 import io
 import ipaddress
 import os
 import re
 import socket
-import threading
 import time
 import zlib
-from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple
+from typing import Callable, Mapping, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 
 import penny
-from penny.core import errors
-
-if TYPE_CHECKING:
-    import ssl
+from penny.core import dial, errors
+from penny.core.dial import Deadline, Failed
 
 USER_AGENT = f"penny/{penny.__version__}"
 URL_LENGTH = 4096  # characters
 HEAD_BYTES = 256 * 1024  # http.client alone takes 6 MiB, and any number of 100 Continue
-ADDRESSES = 8  # of one name; more are not tried
 MEMBERS = 1000  # gzip members of one body, since each costs a copy of what follows it
 PIECE = 64 * 1024
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _VALIDATORS = ("if-none-match", "if-modified-since")
-_OURS = ("host", "connection", "accept-encoding", "content-length", "transfer-encoding", "range", *_VALIDATORS)
+_OURS = ("host", "connection", "accept-encoding", "content-length", "transfer-encoding", "range",
+         "proxy-authorization", *_VALIDATORS)
 _TRAVELS = ("user-agent", "accept", "accept-language")  # to another host; any other header may hold a secret
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _HOST = re.compile(r"(?=.{1,254}$)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 _SAFE = "/%:;=@&+$,!~*'()?[]"  # stands in a path or query as it is; all else is percent-encoded
 _WBITS = {"": 0, "identity": 0, "gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's, by content encoding
-_SIX_UNICAST = ipaddress.ip_network("2000::/3")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_NOT_GLOBAL = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("3fff::/20"))  # let through by Python 3.9
-_CERTIFICATE = {  # by OpenSSL's X509_V_ERR number: 62 is about names, 64 about addresses
-    9: "its certificate is not valid yet (is this machine's clock right?)", 10: "its certificate has expired",
-    62: "its certificate is for another name", 64: "its certificate is for another name"}
-
 
 _REASONS = (
     (socket.gaierror, "name not found"),
@@ -79,7 +74,7 @@ class FetchError(errors.PennyError):
 class Limits(NamedTuple):
     """What one fetch may cost."""
 
-    connect: float = 10.0  # seconds for name look-up, TCP and TLS together, of each hop
+    connect: float = 10.0  # seconds for name look-up, TCP, a proxy's tunnel and TLS together, of each hop
     idle: float = 15.0  # seconds without a byte
     total: float = 60.0  # seconds for everything, redirects included
     body: int = 8 * 1024 * 1024  # bytes as transferred
@@ -103,7 +98,7 @@ def get(url: str, *, headers: Mapping[str, str] = {}, etag: str = "", modified: 
     `etag` and `modified` go to the first URL as they are (If-None-Match, If-Modified-Since); one that HTTP cannot carry
     is left out, as the full reply is always right. user:password@ in the URL becomes Basic authorisation. Neither
     reaches another host, nor do headers other than User-Agent, Accept and Accept-Language. `private` lets in addresses
-    that are not public, on every hop. Raises FetchError, and nothing else.
+    that are not public, on every hop (behind a proxy: as far as can be seen from here). Raises FetchError, and nothing else.
     """
     end = time.monotonic() + limits.total  # real time, whatever PENNY_CLOCK says
     hops: list[tuple[int, str]] = []
@@ -119,35 +114,16 @@ def get(url: str, *, headers: Mapping[str, str] = {}, etag: str = "", modified: 
             at = _redirect(place, answer.get("location", ""))
             led_to = _place(at)
             if led_to.url in visited:
-                raise _Failed("redirect loop")
+                raise Failed("redirect loop")
             if len(hops) >= limits.redirects:
-                raise _Failed(f"over {limits.redirects} redirects")
+                raise Failed(f"over {limits.redirects} redirects")
             fields = _fields_for_next(fields, place, led_to)
             place = led_to
             hops.append((status, place.url))
             visited.append(place.url)
-    except (_Failed, OSError, http.client.HTTPException, zlib.error, ValueError) as error:
+    except (Failed, OSError, http.client.HTTPException, zlib.error, ValueError) as error:
         reason = f"took over {limits.total:g} s in all" if time.monotonic() >= end else _reason(error)
         raise FetchError(url, reason + ("" if at is url else f" (redirected to {_shown(at)})")) from error
-
-
-def is_public(address: str) -> bool:
-    """Whether a numeric address is global unicast, and so is the IPv4 address that it may carry.
-
-    `is_global` alone differs between Python versions and trusts translated addresses. Raises ValueError.
-    """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped or ip.sixtofour
-        if carried is not None:
-            return is_public(str(carried))
-        if ip not in _SIX_UNICAST:
-            return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in net for net in _NOT_GLOBAL)
-
-
-class _Failed(Exception):
-    """A reason; `get` adds the URL."""
 
 
 class _Place(NamedTuple):
@@ -164,13 +140,13 @@ class _Place(NamedTuple):
 
 def _place(url: str) -> _Place:
     if len(url) > URL_LENGTH:
-        raise _Failed(f"the URL has over {URL_LENGTH:,} characters")
+        raise Failed(f"the URL has over {URL_LENGTH:,} characters")
     if re.search(r"[\x00-\x20\x7f-\x9f]", url):
-        raise _Failed("the URL has a space or a control character in it")
+        raise Failed("the URL has a space or a control character in it")
     try:
         parts = urlsplit(url)
         if parts.scheme not in _PORTS:
-            raise _Failed("the URL is not http or https")
+            raise Failed("the URL is not http or https")
         host, usual = parts.hostname or "", _PORTS[parts.scheme]
         port = usual if parts.port is None else parts.port
         if ":" in host:
@@ -181,11 +157,11 @@ def _place(url: str) -> _Place:
         secret = unquote_to_bytes(user if ":" in user else user + ":") if user else b""
         target = quote(parts.path or "/", safe=_SAFE) + ("?" + quote(parts.query, safe=_SAFE) if parts.query else "")
     except ValueError:  # its text may quote the password
-        raise _Failed("the URL's host or port cannot be read") from None
+        raise Failed("the URL's host or port cannot be read") from None
     if not host:
-        raise _Failed("the URL names no host")
+        raise Failed("the URL names no host")
     if port == 0 or not (":" in host or _HOST.fullmatch(host)):
-        raise _Failed("the URL's host or port cannot be read")
+        raise Failed("the URL's host or port cannot be read")
     authority = (f"[{host}]" if ":" in host else host) + ("" if port == usual else f":{port}")
     basic = "Basic " + binascii.b2a_base64(secret, newline=False).decode() if secret else ""
     return _Place(f"{parts.scheme}://{authority}{target}", parts.scheme, host, port, authority, target, basic)
@@ -194,13 +170,13 @@ def _place(url: str) -> _Place:
 def _redirect(place: _Place, location: str) -> str:
     """The URL to which a Location leads. Spaces and bytes over 127, which servers do send, are percent-encoded."""
     if not location:
-        raise _Failed("redirects without saying where to")
+        raise Failed("redirects without saying where to")
     joined = urljoin(place.url, "".join("%%%02X" % ord(c) if c == " " or c > "\x7f" else c for c in location))
     scheme = urlsplit(joined).scheme
     if scheme not in _PORTS:
-        raise _Failed(f"redirects to {_shown(scheme)}:")
+        raise Failed(f"redirects to {_shown(scheme)}:")
     if place.scheme == "https" and scheme == "http":
-        raise _Failed("redirects from https to http")
+        raise Failed("redirects from https to http")
     return joined
 
 
@@ -209,7 +185,7 @@ def _fields(place: _Place, headers: Mapping[str, str], etag: str, modified: str)
     fields = {"user-agent": USER_AGENT, **({"authorization": place.authorisation} if place.authorisation else {})}
     for name, value in headers.items():
         if name.lower() in _OURS or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise _Failed(f"the header {_shown(name)} cannot be sent")
+            raise Failed(f"the header {_shown(name)} cannot be sent")
         fields[name.lower()] = value
     validators = zip(_VALIDATORS, (etag, modified))
     return {**fields, **{name: value for name, value in validators if value and _VALUE.fullmatch(value)}}
@@ -226,13 +202,18 @@ def _fields_for_next(fields: dict[str, str], place: _Place, led_to: _Place) -> d
 def _exchange(place: _Place, fields: dict[str, str], private: bool, limits: Limits,
               end: float) -> tuple[int, dict[str, str], bytes, int]:
     """Status, header fields, inflated body, and its bytes on the wire; the body of a redirect is not read."""
-    lines = [f"GET {place.target} HTTP/1.1", f"Host: {place.authority}",
-             *(f"{name.title()}: {value}" for name, value in fields.items()),
+    proxy = _proxy(place)
+    relayed = proxy if place.scheme == "http" else None  # reads the request, and answers in the host's stead
+    lines = [f"GET {place.url if relayed else place.target} HTTP/1.1", f"Host: {place.authority}",
+             *(f"{name.title()}: {value}" for name, value in fields.items()), *_proxy_field(relayed),
              "Accept-Encoding: gzip, deflate", "Connection: close", "", ""]
-    with _open(place, private, min(end, time.monotonic() + limits.connect), limits) as sock:
+    deadline = Deadline(min(end, time.monotonic() + limits.connect), limits.connect)
+    with _open(place, proxy, private, deadline, limits.idle) as sock:
         wire = _Wire(sock, limits.idle, end)
         wire.send("\r\n".join(lines).encode("latin-1"))
         with _head(_Reader(wire)) as response:
+            if relayed and response.status == 407:
+                raise _unauthorised(place, relayed, response)
             answer: dict[str, str] = {}
             for name, value in response.headers.items():
                 name, value = name.lower(), value.replace("\r", "").replace("\n", "").strip()
@@ -244,84 +225,75 @@ def _exchange(place: _Place, fields: dict[str, str], private: bool, limits: Limi
             return (response.status, answer, *_body(response, answer, limits))
 
 
-def _open(place: _Place, private: bool, until: float, limits: Limits) -> socket.socket:
-    """A socket that is connected to one of the host's addresses; over TLS if the URL says so."""
-    found = _look_up(place, until, limits)
-    allowed = [(family, address) for family, address in found if private or is_public(address[0])]
-    if not allowed:
-        raise _Failed(f"refused: {found[0][1][0]} is a private address (private = allow lets it in)")
-    for number, (family, address) in enumerate(allowed):
-        # A share of what is left, so that one dead address does not use up the others' time.
-        now = time.monotonic()
-        by = now + (until - now) / (len(allowed) - number)
-        try:
-            return _connect(family, address, by, place)
-        except (_Failed, OSError) as error:  # also a family that this machine lacks
-            failure = error
-    raise _Failed(f"no answer within {limits.connect:g} s") if isinstance(failure, socket.timeout) else failure
-
-
-def _connect(family: int, address: tuple, by: float, place: _Place) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def _open(place: _Place, proxy: _Place | None, private: bool, deadline: Deadline, idle: float) -> socket.socket:
+    """A connection to the host, over TLS if the URL says so; or to the proxy, where that reads the request."""
+    tls = place.scheme == "https"
+    if proxy is None:
+        return dial.connect(place.host, place.port, deadline, private=private, tls=tls)
+    if not private:
+        dial.judge_unresolved(place.host)
     try:
-        sock.settimeout(max(0.001, by - time.monotonic()))
-        sock.connect(address)
-        return _secure(sock, place.host, by) if place.scheme == "https" else sock
-    except (_Failed, OSError):
-        sock.close()
-        raise
+        sock = dial.connect(proxy.host, proxy.port, deadline, private=True, tls=False)
+    except (Failed, OSError) as error:
+        raise Failed(f"the proxy {proxy.authority}: {_reason(error)}") from error
+    if not tls:
+        return sock
+    with sock:  # without effect once TLS has taken its descriptor over
+        _tunnel(sock, place, proxy, deadline, idle)
+        return dial.secure(sock, place.host, deadline)
 
 
-def _look_up(place: _Place, until: float, limits: Limits) -> list[tuple[int, tuple]]:
-    """Address families and socket addresses, as getaddrinfo orders them.
-
-    getaddrinfo knows no deadline, hence the thread; one that is late ends by itself when the resolver gives up.
-    """
-    answer: list[list | Exception] = []
-
-    def ask() -> None:
-        try:
-            # As bytes, since a str would import the IDNA tables (1 MB) for what is ASCII already.
-            answer.append(socket.getaddrinfo(place.host.encode(), place.port, type=socket.SOCK_STREAM))
-        except (OSError, ValueError) as error:
-            answer.append(error)
-
-    thread = threading.Thread(target=ask, name="look-up", daemon=True)
+def _proxy(place: _Place) -> _Place | None:
+    """The proxy that the environment names for a URL."""
+    if not any(name.lower() in ("http_proxy", "https_proxy") for name in os.environ):
+        return None  # without urllib.request, which takes 0.9 MB
+    from urllib.request import getproxies_environment, proxy_bypass_environment
+    proxies = getproxies_environment()
+    url = proxies.get(place.scheme, "")
+    host = f"[{place.host}]" if ":" in place.host else place.host.rstrip(".")
+    if not url or proxy_bypass_environment(f"{host}:{place.port}", proxies):
+        return None
+    url = url if "://" in url else "http://" + url
     try:
-        thread.start()
-    except RuntimeError:
-        raise _Failed("no thread to be had for the name look-up") from None
-    thread.join(max(0.0, until - time.monotonic()))
-    if not answer:
-        raise _Failed(f"name look-up took over {limits.connect:g} s")
-    if isinstance(answer[0], Exception):
-        raise answer[0]
-    return [(entry[0], entry[4]) for entry in answer[0][:ADDRESSES]]
+        if not url.lower().startswith("http://"):
+            raise Failed("it is not of the form http://HOST:PORT")
+        return _place(url)
+    except Failed as error:
+        raise Failed(f"cannot use {place.scheme}_proxy of the environment: {error}") from None
 
 
-def _secure(plain: socket.socket, host: str, by: float) -> socket.socket:
-    """TLS over `plain`, whose descriptor it takes over; the certificate has been checked."""
+def _proxy_field(proxy: _Place | None) -> list[str]:
+    return [f"Proxy-Authorization: {proxy.authorisation}"] if proxy and proxy.authorisation else []
+
+
+def _tunnel(sock: socket.socket, place: _Place, proxy: _Place, deadline: Deadline, idle: float) -> None:
+    """Have the proxy connect `sock` to the host. What it sends beyond its head is dropped: TLS then finds its own bytes."""
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    lines = [f"CONNECT {host}:{place.port} HTTP/1.1", f"Host: {host}:{place.port}", f"User-Agent: {USER_AGENT}",
+             *_proxy_field(proxy), "", ""]
     try:
-        import ssl
-    except ImportError:
-        raise _Failed("https needs Python's ssl module, which is missing here") from None
-    paths = ssl.get_default_verify_paths()
-    context = _trust(paths.cafile, paths.capath, os.stat(paths.cafile).st_mtime if paths.cafile else 0.0)
-    plain.settimeout(max(0.001, by - time.monotonic()))  # for the handshake as a whole
-    try:
-        return context.wrap_socket(plain, server_hostname=host.rstrip("."))
-    except ssl.SSLCertVerificationError as error:
-        otherwise = f"its certificate is not accepted: {error.verify_message}"
-        raise _Failed(_CERTIFICATE.get(error.verify_code, otherwise)) from error
+        wire = _Wire(sock, idle, deadline.at)
+        wire.send("\r\n".join(lines).encode("latin-1"))
+        response = _head(_Reader(wire))
+    except (Failed, OSError, http.client.HTTPException, ValueError) as error:
+        reason = deadline.missed() if time.monotonic() >= deadline.at else _reason(error)
+        raise Failed(f"the proxy {proxy.authority}: {reason}") from error
+    if response.status in (401, 407):  # 401 is what tinyproxy says to a wrong password
+        raise _unauthorised(place, proxy, response)
+    if response.status >= 300:
+        raise Failed(f"the proxy {proxy.authority} does not connect to {place.authority} (status {response.status})")
 
 
-@functools.lru_cache(maxsize=1)  # reading 144 authorities takes 20 ms on a machine of today
-def _trust(bundle: str | None, folder: str | None, changed: float) -> ssl.SSLContext:
-    """The system's authorities; read again when their file has another name or another time."""
-    import ssl
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+def _unauthorised(place: _Place, proxy: _Place, response: http.client.HTTPResponse) -> Failed:
+    """What to do about a proxy that wants to know who asks."""
+    challenges = ", ".join(response.headers.get_all("Proxy-Authenticate", []))
+    if challenges and not re.search(r"\bbasic\b", challenges, re.IGNORECASE):
+        advice = "asks for a password in another way than Basic, the only one that penny knows"
+    elif proxy.authorisation:
+        advice = f"does not accept the user and password in {place.scheme}_proxy"
+    else:
+        advice = f"asks for a password: set {place.scheme}_proxy to http://USER:PASSWORD@{proxy.authority}"
+    return Failed(f"the proxy {proxy.authority} {advice}")
 
 
 class _Wire(io.RawIOBase):
@@ -345,7 +317,7 @@ class _Wire(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:
         if self._received >= self._allowed:
-            raise _Failed(self._otherwise)
+            raise Failed(self._otherwise)
         count = self._timed(self._sock.recv_into, buffer)
         self._received += count
         return count
@@ -359,7 +331,7 @@ class _Wire(io.RawIOBase):
             return call(data)
         except socket.timeout:
             what = "sent nothing for" if self._received else "no answer within"
-            raise _Failed(f"{what} {self._idle:g} s") from None
+            raise Failed(f"{what} {self._idle:g} s") from None
 
 
 class _Reader(io.BufferedReader):
@@ -386,21 +358,21 @@ def _head(reader: _Reader) -> http.client.HTTPResponse:
 def _body(response: http.client.HTTPResponse, answer: dict[str, str], limits: Limits) -> tuple[bytes, int]:
     """The inflated body, and its bytes on the wire."""
     if answer.get("transfer-encoding", "").lower() not in ("", "identity", "chunked"):
-        raise _Failed(f"unknown transfer encoding {_shown(answer['transfer-encoding'])}")
+        raise Failed(f"unknown transfer encoding {_shown(answer['transfer-encoding'])}")
     content = _Content(answer.get("content-encoding", "").lower(), limits.inflated)
     transferred, too_much = 0, f"sent over {_size(limits.body)}"
     if (response.length or 0) > limits.body:
-        raise _Failed(too_much)
+        raise Failed(too_much)
     while response.length != 0:  # as it is from the start for 204 and 304
         piece = response.read1(min(PIECE, limits.body - transferred + 1))
         if not piece:
             break
         transferred += len(piece)
         if transferred > limits.body:
-            raise _Failed(too_much)
+            raise Failed(too_much)
         content.write(piece)
     if response.length:
-        raise _Failed("closed the connection before the end")
+        raise Failed("closed the connection before the end")
     return content.getvalue(), transferred
 
 
@@ -409,7 +381,7 @@ class _Content:
 
     def __init__(self, encoding: str, most: int) -> None:
         if encoding not in _WBITS:
-            raise _Failed(f"unknown content encoding {_shown(encoding)}")
+            raise Failed(f"unknown content encoding {_shown(encoding)}")
         self._wbits, self._most, self._members = _WBITS[encoding], most, 0
         self._stream = None  # a zlib.decompressobj within a member
         self._out = io.BytesIO()  # gives its bytes away without a copy, which a bytearray cannot
@@ -426,20 +398,20 @@ class _Content:
                     return
                 self._members += 1
                 if self._members > MEMBERS:
-                    raise _Failed(f"its body has over {MEMBERS:,} gzip members")
+                    raise Failed(f"its body has over {MEMBERS:,} gzip members")
                 # Deflate ought to have a zlib head, whose first byte ends in 8, but many servers send it bare.
                 self._stream = zlib.decompressobj(-15 if self._wbits == 15 and data[0] & 15 != 8 else self._wbits)
             piece = self._stream.decompress(data, PIECE)
             self._out.write(piece)
             if self._out.tell() > self._most:
-                raise _Failed(f"inflates to over {_size(self._most)}")
+                raise Failed(f"inflates to over {_size(self._most)}")
             data = self._stream.unconsumed_tail
             if self._stream.eof:
                 data, piece, self._stream = self._stream.unused_data, b"", None
 
     def getvalue(self) -> bytes:
         if self._stream is not None:
-            raise _Failed("its compressed body is cut short")
+            raise Failed("its compressed body is cut short")
         return self._out.getvalue()
 
 
@@ -452,7 +424,7 @@ def _reason(error: Exception) -> str:
             return reason
     if isinstance(error, OSError) and isinstance(getattr(error, "reason", None), str):  # ssl.SSLError
         return f"TLS failed: {error.reason.replace('_', ' ').lower()}"
-    return errors.one_line(error) if isinstance(error, (_Failed, OSError)) else f"not HTTP: {errors.one_line(error)}"
+    return errors.one_line(error) if isinstance(error, (Failed, OSError)) else f"not HTTP: {errors.one_line(error)}"
 
 
 def _shown(text: str) -> str:

@@ -110,6 +110,25 @@ def _bind(protocol: str, address: str, port: int) -> socket.socket:
     return one
 
 
+def local(path: str) -> socket.socket:
+    """A socket that programs of this user reach by its path; one that an earlier run left behind is replaced. The folder
+    must be there."""
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # from the start: nobody else may connect before a chmod
+    try:
+        if os.path.exists(path):
+            os.unlink(path)
+        one.bind(path)
+        one.listen(4)
+        one.setblocking(False)
+    except OSError as error:
+        one.close()
+        raise PennyError("cannot listen at %s: %s" % (path, one_line(error))) from error
+    finally:
+        os.umask(before)
+    return one
+
+
 def address_of(one: socket.socket) -> str:
     """'127.0.0.1:8104' or '[::1]:8104'."""
     host, port = one.getsockname()[:2]

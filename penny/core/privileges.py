@@ -51,19 +51,33 @@ def _existing(path: str) -> str:
 
 
 def make_state_dir(state_dir: str) -> None:
-    """Make the directory of all stores; when root makes it, it belongs to the user who will serve. Raises PennyError."""
+    """Make the directory of all stores; when root makes it, it belongs to the user who will serve. Raises PennyError.
+
+    It appears with its owner, so that of two who make it at once neither finds a directory that is still root's. The
+    threads of one process must find it made: the check of what a user can reach changes the user of them all."""
     try:
         if not os.path.isdir(state_dir):
-            os.makedirs(os.path.dirname(state_dir), exist_ok=True)
-            os.mkdir(state_dir, 0o750)
-            user = service_user(state_dir) if os.geteuid() == 0 else None
-            if user:
-                os.chown(state_dir, user.pw_uid, user.pw_gid)
+            _make_for_service(state_dir)
         if not os.access(state_dir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise PennyError("cannot write in %s: %s (--home DIR puts everything elsewhere)"
                          % (state_dir, one_line(error))) from error
+
+
+def _make_for_service(state_dir: str) -> None:
+    os.makedirs(os.path.dirname(state_dir), exist_ok=True)
+    making = "%s.%d" % (state_dir, os.getpid())
+    os.mkdir(making, 0o750)
+    try:
+        user = service_user(state_dir) if os.geteuid() == 0 else None
+        if user:
+            os.chown(making, user.pw_uid, user.pw_gid)
+        os.rename(making, state_dir)
+    except OSError as error:
+        os.rmdir(making)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else somebody made it at this moment, and uses it already
+            raise
 
 
 def drop_privileges(state_dir: str, log: Log) -> None:

@@ -98,6 +98,32 @@ def addresses(value: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def network(text: str) -> tuple[int, int, int]:
+    """How many bits the addresses of a network have (32 or 128), its first and its last, from '192.0.2.0/24'."""
+    import socket  # whoever listens has it; ipaddress would be 0.8 MB
+    address, slash, length = text.partition("/")
+    try:
+        packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        bits = len(packed) * 8
+        prefix = integer(length) if slash else bits
+        if not 0 <= prefix <= bits:
+            raise ValueError
+    except (OSError, ValueError):
+        raise ValueError("networks, such as 192.168.1.0/24 or fd00:1::/64, not %s" % text) from None
+    rest = (1 << bits - prefix) - 1
+    start = int.from_bytes(packed, "big") & ~rest
+    return bits, start, start | rest
+
+
+def networks(value: str) -> tuple[str, ...]:
+    """A list of networks."""
+    for word in words(value):
+        network(word)
+    if not words(value):
+        raise ValueError("networks, such as 192.168.1.0/24")
+    return words(value)
+
+
 def port(value: str) -> int:
     number = integer(value)
     if not 0 <= number <= 65535:
@@ -142,9 +168,11 @@ class Lab(NamedTuple):
     timezone: str
     contact: str  # an address of the owner, told to publishers
     services: dict[str, dict[str, str]]
+    segments: dict[str, tuple[str, ...]] = {}  # by name, the networks of each
 
 
 LAB_KEYS: dict[str, Converter] = {"name": text, "domain": text, "timezone": timezone, "contact": contact}
+SEGMENT_KEYS: dict[str, Converter] = {"subnet": networks}
 LAB_DEFAULTS = {"name": "home", "domain": "lab.home.arpa", "timezone": "", "contact": ""}  # RFC 8375 for the domain
 
 
@@ -206,8 +234,13 @@ def parse_lab(written: Written) -> Lab:
     """What lab.ini says; one machine needs none at all. Raises ConfigError."""
     file = written.lab_file
     known = ["lab"] + ["service " + name for name in written.env]
-    values, given = dict(LAB_DEFAULTS), {}
+    values, given, segments = dict(LAB_DEFAULTS), {}, {}
     for section, keys in parse_ini(written.lab_text, file).items():
+        if section.startswith("segment "):
+            place = "%s [%s]" % (file, section)
+            found = {key: convert(SEGMENT_KEYS, key, value, place) for key, value in keys.items()}
+            segments[section.partition(" ")[2].strip()] = found.get("subnet", ())
+            continue
         if section not in known:
             raise ConfigError("%s: unknown section [%s]%s" % (file, section, nearest(section, known)))
         if section == "lab":
@@ -215,7 +248,7 @@ def parse_lab(written: Written) -> Lab:
                 values[key] = str(convert(LAB_KEYS, key, value, "%s [lab]" % file))
         else:
             given[section.partition(" ")[2]] = keys
-    return Lab(values["name"], values["domain"], values["timezone"], values["contact"], given)
+    return Lab(values["name"], values["domain"], values["timezone"], values["contact"], given, segments)
 
 
 def convert(converters: Mapping[str, Converter], key: str, value: str, place: str) -> object:

@@ -54,20 +54,31 @@ def opened(path: str, migrations: Migrations, log: Log) -> Iterator[sqlite3.Conn
 def _open(path: str, migrations: Migrations, log: Log) -> sqlite3.Connection:
     _make_folder(os.path.dirname(path))
     try:
-        return _connect(path, migrations)
+        with _turn(path):
+            return _connect(path, migrations)
     except sqlite3.DatabaseError as error:
         if one_line(error) not in CORRUPT:
             raise
     _set_aside(path, migrations, log)
-    return _connect(path, migrations)
+    with _turn(path):
+        return _connect(path, migrations)
+
+
+@contextmanager
+def _turn(path: str) -> Iterator[None]:
+    """One at a time opens the stores of a folder: making a file, and turning it to WAL, waits for nobody in SQLite."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _set_aside(path: str, migrations: Migrations, log: Log) -> None:
     """Rename a store that is corrupt, with its WAL. One process at a time, which looks again first: another may have
     done it already, and the fresh store must not be taken for the corrupt one."""
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with _turn(path):
         try:
             with closing(_connect(path, migrations)) as db:
                 if db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
@@ -80,8 +91,6 @@ def _set_aside(path: str, migrations: Migrations, log: Log) -> None:
             if os.path.exists(path + ending):
                 os.rename(path + ending, aside + ending)
         log.error("%s is corrupt: kept as %s, a new one is begun", path, aside)
-    finally:
-        os.close(folder)
 
 
 def _connect(path: str, migrations: Migrations) -> sqlite3.Connection:

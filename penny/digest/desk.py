@@ -18,7 +18,7 @@ from penny.core.clock import last_time_of_day, next_time_of_day
 from penny.core.run import Context
 from penny.digest import edition
 from penny.digest.edition import Edition
-from penny.stages import items
+from penny.stages import items, search
 
 MIGRATIONS = (
     ("""CREATE TABLE edition (
@@ -28,6 +28,7 @@ MIGRATIONS = (
         body TEXT NOT NULL) WITHOUT ROWID""",),
 )
 KEPT = 400  # sealed editions; older ones are forgotten
+INDEXING = 30.0  # seconds that sealing may wait for
 
 
 class _Built(NamedTuple):
@@ -59,14 +60,18 @@ class Desk:
         A box that was off for days makes one edition of them, not several. None is sealed for a morning before there
         was any feed. Raises store.StoreError, and then nothing was sealed.
         """
-        now = self._context.clock.time()
-        closes = last_time_of_day(now, self._closes)
-        with self._lock, self._editions() as editions, self._items() as db:
+        with self._editions() as editions, self._items() as db:
+            feeds = items.feeds(db)
+            now = self._context.clock.time()  # after the feeds: one that was added this moment is not from the future
+            closes = last_time_of_day(now, self._closes)
             # A feed from the future was added while the clock was wrong.
-            has_feeds = any(feed.added < closes or feed.added > now for feed in items.feeds(db))
+            has_feeds = any(feed.added < closes or feed.added > now for feed in feeds)
             if self._is_sealed(editions, closes, now) or not has_feeds:
                 return None
-            with store.transaction(editions):
+            self._index(editions, db)  # before the lock: pages are answered meanwhile
+            if self._context.stop.is_set():
+                return None
+            with self._lock, store.transaction(editions):
                 # Asked again under the write lock: a command and the service may both have found it due.
                 if self._is_sealed(editions, closes, now):
                     return None
@@ -76,6 +81,15 @@ class Desk:
                 editions.execute("DELETE FROM edition WHERE day NOT IN"
                                  " (SELECT day FROM edition ORDER BY closes DESC LIMIT ?)", (KEPT,))
             return made
+
+    def _index(self, editions: sqlite3.Connection, db: sqlite3.Connection) -> None:
+        """Index what is to be sealed, as far as there is time: the morning does not wait, and the collector does the rest."""
+        after, end = self._last_sealed(editions), self._context.clock.monotonic() + INDEXING
+        search.index_new(db, self._context.stop, after=after, is_over=lambda: self._context.clock.monotonic() >= end)
+        left = search.pending(db, after)
+        if left:
+            self._context.log.warning("%d items are not indexed yet: the rules are not applied to them, and what several feeds"
+                                      " tell is not told once", left)
 
     def draft(self) -> Edition:
         """The edition that closes next, as it would be now; built anew only when something was collected since."""
@@ -118,8 +132,7 @@ class Desk:
         after = self._last_sealed(editions)
         db.execute("BEGIN")  # one view of the store for all that is read
         last = max(after, items.last_before(db, closes if sealed else math.inf))
-        made = edition.build(closes, self._context.lab.name, sealed, items.feeds(db),
-                             items.newest_by_feed(db, after, last, edition.most_in_section(self._limits)),
-                             items.count_by_feed(db, after, last), self._limits)
+        news = items.news(db, after, last, edition.most_in_section(self._limits))
+        made = edition.build(closes, self._context.lab.name, sealed, items.feeds(db), news.newest, news.counts, self._limits)
         db.execute("COMMIT")
         return made, last

@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from penny.core.clock import rfc3339
-from penny.stages import extract, items, near_duplicates
+from penny.stages import extract, items
 from penny.wire.feed_date import parse_date
 
 FORMAT = 1  # of the stored JSON
@@ -70,17 +70,18 @@ def build(closes: float, lab: str, sealed: bool, feeds: list[items.Feed], newest
           counts: dict[int, int], limits: Limits) -> Edition:
     """The edition from the newest items of each feed (`newest`, at most `most_in_section` of each) and the number that
     each has in all. Where there is too much for an edition, every section gets its first item before any gets a
-    second, and so on; sections stand in the owner's order of the feeds."""
-    rounds = [(rank, -_time(item), number) for number, section in newest.items() for rank, item in enumerate(section)]
+    second, and so on, but what the owner's rules raised goes before all else; sections stand in the owner's order of the
+    feeds."""
+    rounds = [(not item.raised, rank, -items.time_of(item.published, item.arrived), number)
+              for number, section in newest.items() for rank, item in enumerate(section)]
     kept: dict[int, int] = {}
-    for _, _, number in sorted(rounds)[:limits.items]:
+    for *_, number in sorted(rounds)[:limits.items]:
         kept[number] = kept.get(number, 0) + 1
-    chosen = [(feed, item) for feed in feeds for item in newest.get(feed.id, [])[:kept.get(feed.id, 0)]]
-    entries = _once_each(chosen)
+    names = {feed.id: feed.name for feed in feeds}
     sections = []
     for feed in feeds:
-        mine = tuple(entry for (owner, _), entry in zip(chosen, entries) if owner is feed and entry)
-        left_out = counts.get(feed.id, 0) - kept.get(feed.id, 0)
+        mine = tuple(_entry(item, names) for item in newest.get(feed.id, [])[:kept.get(feed.id, 0)])
+        left_out = counts.get(feed.id, 0) - len(mine)
         if mine or left_out:
             sections.append(Section(feed.name, feed.home_page_url, left_out, mine))
     troubles = tuple(Trouble(feed.name, feed.shown_url, feed.problem, feed.failing_since or closes)
@@ -89,35 +90,18 @@ def build(closes: float, lab: str, sealed: bool, feeds: list[items.Feed], newest
     return Edition(day_of(closes), lab, closes, sealed, tuple(sections), troubles, len(feeds), waiting)
 
 
-def _once_each(chosen: list[tuple[items.Feed, items.Stored]]) -> list[Entry | None]:
-    """The entries of the chosen items; of those that say the same in several feeds, the earliest, which names the others,
-    and None for these. Two items of one feed are never the same: publishers repeat their backgrounds."""
-    entries: list[Entry | None] = [_entry(item, feed.name) for feed, item in chosen]
-    texts = [near_duplicates.signature(extract.plain(_words(item.body))) for _, item in chosen]
-    for group in near_duplicates.group(texts):
-        first = min(group, key=lambda position: (_time(chosen[position][1]), position))
-        others = [position for position in group if chosen[position][0] is not chosen[first][0]]
-        also = tuple((chosen[position][0].name, str(chosen[position][1].body.get("url", ""))) for position in others)
-        entries[first] = entries[first]._replace(also=also)  # type: ignore[union-attr]
-        for position in others:
-            entries[position] = None
-    return entries
-
-
-def _time(item: items.Stored) -> float:
-    return min(item.published or item.arrived, item.arrived)
-
-
-def _entry(item: items.Stored, source: str) -> Entry:
+def _entry(item: items.Stored, names: dict[int, str]) -> Entry:
     body = item.body
     title = str(body.get("title", ""))
-    text = extract.lead(_words(body, "summary"), title)
-    return Entry(title or text[:80] or "(no title)", str(body.get("url", "")), source, _time(item), text)
+    text = extract.lead(_words(body), title)
+    also = tuple((names[feed], url) for feed, url in item.also)
+    return Entry(title or text[:80] or "(no title)", str(body.get("url", "")), names[item.feed],
+                 items.time_of(item.published, item.arrived), text, also)
 
 
-def _words(body: dict, first: str = "content_html") -> str:
-    """An item's words: what stands under `first`, else the fullest that there is."""
-    return next((str(body[key]) for key in (first, "content_html", "content_text", "summary") if body.get(key)), "")
+def _words(body: dict) -> str:
+    """What an extract is made of: the publisher's summary, else the fullest that there is."""
+    return next((str(body[key]) for key in ("summary", "content_html", "content_text") if body.get(key)), "")
 
 
 def to_json(edition: Edition) -> str:

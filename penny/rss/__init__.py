@@ -4,17 +4,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import contextmanager
 from functools import partial
+from io import BufferedReader
 from sqlite3 import Connection
 from types import SimpleNamespace
+from typing import Iterator
 from urllib.parse import urlsplit
 
 from penny.core import fetch, files, run, settings as conversion
 from penny.core.errors import PennyError, UsageError, one_line
 from penny.core.run import Context, Verb, option
 from penny.core.terminal import Progress, cut, table
-from penny.rss import collect, schedule
-from penny.stages import items
+from penny.rss import collect, schedule, verbs
+from penny.stages import archive, items, rules, search
 from penny.wire import feed as shape
 from penny.wire import feed_json, feed_links, opml
 
@@ -22,6 +25,7 @@ STARTER = ("pipeline", "starter.opml")  # what a first run without any feed begi
 MAX_FILE = 64 << 20  # bytes of a file that is read whole
 SHORTEST_INTERVAL = 60.0
 LONGEST_NAP = 60.0  # seconds between two looks at what is due: feeds may be added meanwhile
+INDEXING = 10.0  # seconds between two looks at most: after an upgrade the whole store is indexed anew
 
 
 def private(value: str) -> bool:
@@ -38,7 +42,16 @@ def interval(value: str) -> float:
     return conversion.duration(value)
 
 
-SETTINGS = {"interval": interval, "private": private, "keep": conversion.count}
+def age(value: str) -> int:
+    """Whole days, 0 for no limit."""
+    days, rest = divmod(conversion.duration(value), schedule.DAY)
+    if rest or days > items.LONGEST_AGE:
+        raise ValueError("whole days, such as 90d, or 0 for no limit")
+    return int(days)
+
+
+SETTINGS = {"interval": interval, "private": private, "keep": conversion.count, "age": age,
+            "drop": rules.phrases, "raise": rules.phrases, "tag": rules.tags}
 
 
 def serve(settings: SimpleNamespace, context: Context) -> None:
@@ -46,6 +59,7 @@ def serve(settings: SimpleNamespace, context: Context) -> None:
     from penny.rss import site
     with items.opened(context.state_dir, context.log) as db:
         begin_with_starter(db, context)
+        search.use_rules(db, verbs.owners_rules(settings))
     with run.beside(partial(_collect_for_ever, settings), context):
         site.serve(context)
 
@@ -80,13 +94,19 @@ def _collect_due(settings: SimpleNamespace, context: Context) -> float:
                if not feed.parked and not now < feed.due <= now + 2 * schedule.LONGEST_REST]
         if due:
             collect.collect(db, due, collect_options(settings, context.lab), context.clock, context.stop, report)
+        if search.is_due(db, now):
+            end = context.clock.monotonic() + INDEXING
+            search.index_new(db, context.stop, is_over=lambda: context.clock.monotonic() >= end)
+            if search.is_due(db, now):
+                return 0.0
         following = min((feed.due for feed in items.feeds(db) if not feed.parked), default=0.0)
     return min(LONGEST_NAP, max(1.0, following - context.clock.time()))
 
 
 def collect_options(settings: SimpleNamespace, lab: conversion.Lab) -> collect.Options:
     parallel, limits = collect.capacity(collect.read_memory())
-    return collect.Options(settings.interval, settings.private, settings.keep, parallel, limits, lab.contact)
+    return collect.Options(settings.interval, settings.private, settings.keep, parallel, limits, lab.contact,
+                           settings.age)
 
 
 def begin_with_starter(db: Connection, context: Context) -> None:
@@ -128,6 +148,8 @@ def _ask(db: Connection, feeds: list[items.Feed], settings: SimpleNamespace, con
         collect.collect(db, feeds, collect_options(settings, context.lab), context.clock, context.stop, report)
     finally:
         progress.clear()
+    search.use_rules(db, verbs.owners_rules(settings))
+    verbs.catch_up(db, context)
     if context.stop.is_set():
         raise KeyboardInterrupt
     return results
@@ -206,9 +228,18 @@ def list_feeds(settings: SimpleNamespace, context: Context, options: argparse.Na
     return run.DONE
 
 
-def import_feeds(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
+def import_file(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
+    """An archive, told by its first bytes, or an OPML list."""
+    with open_file(options.file) as file:
+        begun = file.read(len(archive.START))  # all of it, where peek gives what a pipe has at this moment
+        if begun == archive.START:
+            with items.opened(context.state_dir, context.log) as db:
+                counts = archive.read(db, file, context.clock.time(), Progress(0), begun)
+            print("New feeds: %d, items: %d, stars: %d. Next: penny rss collect" % counts)
+            return run.DONE
+        listed = begun + files.read_at_most(file, MAX_FILE)
     try:
-        found = opml.parse(read_file(options.file))
+        found = opml.parse(listed)
     except shape.MalformedFeed as error:
         raise PennyError("cannot import %s: %s" % (options.file, error)) from None
     good, bad = [], []
@@ -221,12 +252,15 @@ def import_feeds(settings: SimpleNamespace, context: Context, options: argparse.
         new = items.add_feeds(db, good, context.clock.time())
     for reason in bad:
         context.log.warning("%s", reason)
-    print("%d feeds added, %d were there already. Next: penny rss collect" % (new, len(good) - new))
+    print("New feeds: %d, there already: %d. Next: penny rss collect" % (new, len(good) - new))
     return run.DONE
 
 
 def export(settings: SimpleNamespace, context: Context, options: argparse.Namespace) -> int:
     with items.opened(context.state_dir, context.log) as db:
+        if options.all:
+            archive.write(db, sys.stdout.buffer, context.clock.time(), Progress(0))
+            return run.DONE
         feeds = items.feeds(db)
     found = [opml.Subscription(feed.url, feed.title, feed.home_page_url, "") for feed in feeds]
     sys.stdout.write(opml.render(context.lab.name, found).decode())
@@ -243,7 +277,7 @@ def parse(settings: SimpleNamespace, context: Context, options: argparse.Namespa
             found: dict = feed_json.render(made_safe(parsed) if options.safe else parsed)
         except (PennyError, shape.MalformedFeed) as error:
             found, code = {"error": str(error)}, run.FAULT
-        text = json.dumps(found, ensure_ascii=False, indent=None if options.jsonl else 1)
+        text = json.dumps(found, ensure_ascii=options.jsonl, indent=None if options.jsonl else 1)  # for scripts: ASCII is faster
         sys.stdout.write(text.encode("utf-8", "replace").decode() + "\n")
     return code
 
@@ -256,24 +290,45 @@ def made_safe(feed: shape.Feed) -> shape.Feed:
 
 
 def read_file(name: str) -> bytes:
+    """The bytes of a file that the owner named. Raises PennyError."""
+    with open_file(name) as file:
+        return files.read_at_most(file, MAX_FILE)
+
+
+@contextmanager
+def open_file(name: str) -> Iterator[BufferedReader]:
     """A file that the owner named, '-' for standard input. Raises PennyError."""
     try:
-        if name == "-":
-            return files.read_at_most(sys.stdin.buffer, MAX_FILE)
-        with open(name, "rb") as file:
-            return files.read_at_most(file, MAX_FILE)
+        with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+            yield file
     except (OSError, ValueError) as error:
         raise PennyError("cannot read %s: %s" % (name, one_line(error))) from error
 
 
+_NUMBERS = (option("numbers", metavar="N", nargs="+", type=conversion.count, help="as penny rss search shows them"),)
 _JSON = option("--json", action="store_true", help="one JSON object a line, for scripts")
 VERBS = {
     "add": Verb(add, (option("url", metavar="URL"),), "add a feed and ask it"),
     "remove": Verb(remove, (option("urls", metavar="URL", nargs="+"),), "remove feeds, and what they published"),
+    "search": Verb(verbs.search_items, (
+        option("words", metavar="WORD", nargs="*", help="all must be there; -WORD must not, WORD* begins so, '\"several words\"'"
+               " is a phrase. Where one begins with -, options come first, then --, then all words: search -- linux -the"),
+        option("--starred", action="store_true", help="only those that have a star"),
+        option("--tag", metavar="TAG", default="", help="only those that a rule gave this tag"),
+        option("--feed", metavar="URL", help="only those of this feed"),
+        option("--dropped", action="store_true", help="also those that a rule dropped"),
+        option("--most", metavar="N", type=conversion.count, default=50, help="at most so many, 50 unless you say otherwise"),
+        _JSON), "find items by their words, newest first (exit code 1: there are none)"),
+    "star": Verb(verbs.star, _NUMBERS, "give items a star: they are kept for good"),
+    "unstar": Verb(verbs.unstar, _NUMBERS, "take their star away"),
+    "rules": Verb(verbs.show_rules, (), "show what each rule of lab.ini finds among the items that are kept"),
     "list": Verb(list_feeds, (_JSON,), "list the feeds and how each fares"),
     "collect": Verb(collect_now, (_JSON,), "ask every feed now"),
-    "import": Verb(import_feeds, (option("file", metavar="OPML"),), "add the feeds of an OPML file ('-': standard input)"),
-    "export": Verb(export, (), "print the feeds as OPML"),
+    "import": Verb(import_file, (option("file", metavar="FILE"),),
+                   "add the feeds of an OPML file, or all of an archive ('-': standard input)"),
+    "export": Verb(export, (
+        option("--all", action="store_true", help="everything that is kept, as an archive: it holds the feeds' passwords"),),
+        "print the feeds as OPML"),
     "parse": Verb(parse, (
         option("--safe", action="store_true", help="with content that may be shown inside a page: nothing in it runs"),
         option("--jsonl", action="store_true", help="one feed a line, in order, {\"error\": ...} where one cannot be read"),

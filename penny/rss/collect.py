@@ -34,6 +34,7 @@ class Options(NamedTuple):
     parallel: int  # feeds fetched at a time
     limits: fetch.Limits
     contact: str = ""  # how a publisher reaches the owner
+    age: int = 0  # days that items are kept; 0: for good
 
 
 POSTPONED = "its host asks to be left alone"
@@ -92,7 +93,8 @@ def host_of(url: str) -> str:
 
 def collect(db: sqlite3.Connection, feeds: list[items.Feed], options: Options, clock: Clock, stop: Stop,
             report: Callable[[Result], None]) -> None:
-    """Ask all `feeds` and keep what they answer; `report` hears of each, of items once they are kept. Ends early on `stop`.
+    """Ask all `feeds` and keep what they answer, then forget what is too old, whichever feed had it. `report` hears of each
+    answer, of items once they are kept. Ends early on `stop`.
 
     Raises store.StoreError when nothing can be kept any more; feeds not reported stay due.
     """
@@ -108,6 +110,8 @@ def collect(db: sqlite3.Connection, feeds: list[items.Feed], options: Options, c
         thread.start()
     try:
         _keep_all(db, answers, len(threads), options, clock, stop, report)
+        while options.age and not stop.is_set() and items.forget_old(db, options.age):
+            pass
     finally:
         quit.set()  # each thread ends after the feed at hand, at the latest when its deadline is over
 
@@ -183,6 +187,7 @@ def _keep_all(db: sqlite3.Connection, answers: queue.Queue, threads: int, option
         outcome, note = outcome_of(feed, reply, options, clock.time(), random.random())
         if isinstance(reply, fetch.Reply) and reply.status in BUSY:
             same_host = [other for other in items.feeds(db) if host_of(other.url) == host_of(feed.url)]
+            flush()  # a 304 of the same host must not be kept after this, with its earlier time
             items.postpone(db, same_host, outcome.due)
         if outcome.items is None:
             unchanged.append((feed, outcome))
@@ -224,7 +229,9 @@ def _read(reply: fetch.Reply, parsed: shape.Feed, options: Options, now: float, 
     wish = max(parsed.ttl or 0, schedule.freshness(reply.headers, now))
     interval = options.interval if etag or modified else max(options.interval, schedule.WITHOUT_VALIDATOR)
     skip = (parsed.skip_hours, parsed.skip_days)
-    entries = [(feed_json.render_item(item), item.date_published or item.date_modified) for item in parsed.items]
+    # How many comments there are is old at once; kept, each new one would make the item an updated one.
+    entries = [(feed_json.render_item(item._replace(comments=None)), item.date_published or item.date_modified)
+               for item in parsed.items]
     return items.Outcome(now, schedule.after_success(now, interval, wish, skip, jitter), "", parsed.title,
                          parsed.home_page_url, etag, modified, entries, moved_to(reply), False, wish, json.dumps(skip))
 

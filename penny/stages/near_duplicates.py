@@ -15,9 +15,8 @@ Signatures are stored, so what they are made of must never change: not the words
 hold whatever the machine's word and byte order and whatever PYTHONHASHSEED; only a letter that Unicode assigned later
 than the oldest Python of a lab is a letter to some and a gap to others.
 
-A store keeps `CREATE TABLE band (band INTEGER, item INTEGER, PRIMARY KEY (band, item)) WITHOUT ROWID` and asks for
-`SELECT DISTINCT item FROM band WHERE band IN (...) ORDER BY item DESC LIMIT 100` with the bands of a new item, then for
-the signatures of those: a pair is one from `similarity` THRESHOLD on. `group` does the same in memory.
+A store looks for items that share one or more bands with a new one, then compares their signatures: a pair is one from
+`similarity` THRESHOLD on (stages/index.py).
 
 Why so (1,000 news articles, median 440 words, copies with 10 to 30 % of the sentences left out and 3 % of the words
 changed; milliseconds an article for the signature alone, root mean square error of J; tests/bench/near_duplicates.py):
@@ -45,12 +44,10 @@ import re
 import struct
 import unicodedata
 import zlib
-from typing import Sequence
 
 MAX_CHARACTERS = 12_000  # that are looked at: some 2,000 English words
 MIN_SHINGLES = 24        # different ones; a shorter text says too little, and the phrases of its feed too much
 THRESHOLD = 0.35
-NEIGHBOURS = 32          # of one band that each signature is compared with
 
 _SLOTS = 64
 _BANDS = 16
@@ -94,39 +91,6 @@ def bands(signature: bytes) -> tuple[int, ...]:
 def similarity(a: bytes, b: bytes) -> float:
     """How alike the texts of two signatures are, from 0 to 1: an estimate of the share of their shingles in common."""
     return sum(map(operator.eq, _SIGNATURE.unpack(_checked(a)), _SIGNATURE.unpack(_checked(b)))) / _SLOTS
-
-
-def group(signatures: Sequence[bytes | None], threshold: float = THRESHOLD) -> list[list[int]]:
-    """The positions of those that are alike, two or more to a group, whatever order they come in; None is like nothing.
-
-    What is alike to one of a group belongs to it, so the ends of a long chain need not be alike. Within a band of more
-    than NEIGHBOURS signatures each is compared with those next to it in sorted order only, which bounds the work.
-    """
-    positions: dict[bytes, list[int]] = {}
-    for position, one in enumerate(signatures):
-        if one is not None:
-            positions.setdefault(one, []).append(position)
-    parents = {one: one for one in positions}
-    members: dict[int, list[bytes]] = {}
-    for one in sorted(positions):
-        for band in bands(one):
-            members.setdefault(band, []).append(one)
-    for candidates in members.values():
-        for index, one in enumerate(candidates):
-            for other in candidates[index + 1:index + 1 + NEIGHBOURS]:
-                mine, theirs = _root(parents, one), _root(parents, other)
-                if mine != theirs and similarity(one, other) >= threshold:
-                    parents[theirs] = mine
-    groups: dict[bytes, list[int]] = {}
-    for one, places in positions.items():
-        groups.setdefault(_root(parents, one), []).extend(places)
-    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
-
-
-def _root(parents: dict[bytes, bytes], one: bytes) -> bytes:
-    while parents[one] != one:
-        parents[one] = one = parents[parents[one]]
-    return one
 
 
 def _checked(signature: bytes) -> bytes:

@@ -49,6 +49,7 @@ class Item(NamedTuple):
     """One entry. `id` is the publisher's, else the url, else the title. Dates are Unix seconds.
 
     `external_url` is the page behind the link: a proxy's original link, or the page that a link blog writes about.
+    `comments_url` is where it is discussed, `comments` how many have said something there.
     """
 
     id: str = ""
@@ -65,6 +66,8 @@ class Item(NamedTuple):
     attachments: tuple[Attachment, ...] = ()
     image: str = ""
     language: str = ""
+    comments_url: str = ""
+    comments: int | None = None
 
 
 class Feed(NamedTuple):

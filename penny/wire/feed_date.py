@@ -27,14 +27,14 @@ _ZONES = {
     "ict": 7, "hkt": 8, "sgt": 8, "awst": 8, "jst": 9, "kst": 9, "acst": 9.5, "acdt": 10.5, "aest": 10, "aedt": 11,
     "nzst": 12, "nzdt": 13,
 }
-_OFFSET = r"(?:([+-])(\d{1,2}):?(\d{2})?)"
+_OFFSET = r"(?:([+-])(\d{1,2}):?(\d{2}|(?<=[+-]0\d)\d)?)"   # "-040" lacks a digit of its minutes
 _RFC822 = re.compile(
     r"(?:[A-Za-z]{3},)?\s*(\d{1,2})\s+([A-Za-z]{3})\s+(\d{4})\s+(\d\d):(\d\d)(?::(\d\d))?\s+"
     r"(?:(?![AaPp][Mm]$)([A-Za-z]{1,5})|" + _OFFSET + r")$")
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d(?:\.\d+)?)(?:Z|([+-])(\d\d):(\d\d))$")
 _ISO = re.compile(
     r"(\d{4})(?:-?W(\d\d)(?:-?([1-7]))?|-(\d{3})(?!\d)|(\d{3})(?!\d)|([-/]?)(\d\d?)(?:\6(\d\d?))?)?"
-    r"(?:[Tt ]\s*(\d\d?)(?::?(\d\d?)(?::?(\d\d?)(?:[.,](\d+))?)?)?)?\s*(.*)$", re.S)
+    r"(?:[Tt ]\s*(\d\d?)(?::?(\d\d?)(?::?\s?(\d\d?)(?:[.,](\d+))?)?)?)?\s*(.*)$", re.S)
 _TIME = re.compile(r"\b(\d{1,2})[:.](\d{1,2})(?:[:.](\d{1,2})(?:[.,]\d+)?)?\s*(?:([ap])\.?m\b\.?)?", re.I)
 _HOUR = re.compile(r"\b(\d{1,2})\s*([ap])\.?m\b\.?", re.I)
 _NAMED_OFFSET = re.compile(r"(?:GMT|UTC?|Z)?\s*" + _OFFSET + r"(?![\d/-])", re.I)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 XML_BASE, XML_LANG = ("http://www.w3.org/XML/1998/namespace\x1f" + name for name in ("base", "lang"))
 ABOUT, RESOURCE = ("http://www.w3.org/1999/02/22-rdf-syntax-ns#\x1f" + name for name in ("about", "resource"))
+REPLIES = "http://purl.org/syndication/thread/1.0\x1fcount"
 YEAR = 366 * 86_400    # the longest that a publisher can ask to be left alone
 _PERIODS = {"hourly": 3_600, "daily": 86_400, "weekly": 7 * 86_400, "monthly": 30 * 86_400, "yearly": 365 * 86_400}
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -56,7 +57,7 @@ def add_people(self: Collector, rank: int, people: list[Author]) -> None:
 def _typed(self: Collector, rule: Rule, attrs: dict, text: str) -> tuple[bool, str]:
     """Text that may be plain or HTML: (is it HTML, the text)."""
     if not attrs and not self.markup:
-        return not rule.is_atom, text.strip()
+        return not rule[4], text.strip()
     kind = attrs.get("type", "").lower().strip()
     mode = attrs.get("mode")
     if mode == "base64" or (rule.is_atom and kind and not kind.startswith("text") and not mode and not self.markup
@@ -79,10 +80,12 @@ def _from_base64(text: str) -> str:
 
 
 def close_title(self: Collector, rule: Rule, attrs: dict, text: str) -> None:
-    is_html, text = _typed(self, rule, attrs, text)
     known = self.record.get("title")
-    if text and (known is None or rule.rank < known[0]):
-        keep(self.record, "title", rule.rank, self.notes.cut(plain(text, is_html), shape.TITLE, "a title"))
+    if known is None or rule[3] < known[0]:
+        is_html, text = _typed(self, rule, attrs, text)
+        title = plain(text, is_html)
+        if title:
+            self.record["title"] = (rule[3], title if len(title) <= shape.TITLE else self.notes.cut(title, shape.TITLE, "a title"))
 
 
 def close_full(self: Collector, rule: Rule, attrs: dict, text: str) -> None:
@@ -114,11 +117,19 @@ def close_link(self: Collector, rule: Rule, attrs: dict, text: str) -> None:
     if not url:
         return
     if rel in ("", "alternate"):
-        keep(self.record, "link", (1 if attrs.get("type", "text/html") in _PAGES else 3) if rel else 0, url)
+        kind = attrs.get("type")
+        keep(self.record, "link", (2 if not kind else 1 if kind in _PAGES else 4) if rel else 0, url)
     elif rel == "self":
         self.record.setdefault("self", url)
     elif rel == "related":
         keep(self.record, "external", 1, url)
+    elif rel == "replies" and attrs.get("type", "text/html") in _PAGES:
+        keep(self.record, "discussion", 1, url)
+        keep(self.record, "comments", 2, attrs.get(REPLIES))
+
+
+def close_comments_url(self: Collector, rule: Rule, attrs: dict, text: str) -> None:
+    keep(self.record, "discussion", 0, self.url(text, attrs))
 
 
 def close_original_link(self: Collector, rule: Rule, attrs: dict, text: str) -> None:
@@ -135,17 +146,17 @@ def close_guid(self: Collector, rule: Rule, attrs: dict, text: str) -> None:
     if text:
         record = self.record
         keep(record, "id", 0, text if len(text) <= shape.URL else self.notes.cut(text, shape.URL, "an id"))
-        if text.startswith(("http:", "https:")) and ("link" not in record or record["link"][0] > 2) and (
+        if text.startswith(("http:", "https:")) and ("link" not in record or record["link"][0] > 3) and (
                 not attrs or attrs.get("isPermaLink", "true").strip().lower() == "true"):
-            keep(record, "link", 2, self.url(text, attrs))
+            keep(record, "link", 3, self.url(text, attrs))
 
 
 def close_date(self: Collector, rule: Rule, attrs: dict, text: str) -> None:
-    known = self.record.get(rule.field)
-    if known is None or rule.rank < known[0]:
+    known = self.record.get(rule[2])
+    if known is None or rule[3] < known[0]:
         seconds = parse_date(text if len(text) <= shape.DATE else self.notes.cut(text.strip(), shape.DATE, "a date"))
         if seconds is not None:
-            self.record[rule.field] = (rule.rank, seconds)
+            self.record[rule[2]] = (rule[3], seconds)
 
 
 def close_any_date(self: Collector, rule: Rule, attrs: dict, text: str) -> None:
@@ -232,7 +243,8 @@ def item(record: dict, notes: Notes) -> Item:
         get("id", _NOTHING)[1] or url or title, url, external if external != url else "", title, html, text, summary,
         published, modified if modified != published else None, _people(record),
         _distinct(record["tags"]) if "tags" in record else (), attachments, get("picture", _NOTHING)[1],
-        _language(record) if "language" in record else "")
+        _language(record) if "language" in record else "", get("discussion", _NOTHING)[1],
+        shape.whole_number(record["comments"][1]) if "comments" in record else None)
 
 
 def _bodies(full: tuple[bool, str], shorts: dict | None) -> tuple[str, str, str]:

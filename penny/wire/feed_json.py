@@ -1,7 +1,8 @@
 """JSON Feed 1.0 and 1.1 to a `Feed`, and any `Feed` to JSON Feed 1.1.
 
 A publisher's JSON may hold any type anywhere: what cannot be a field's value is passed over as if it were absent.
-Extensions ("_…") are not read, so nobody else's feed can put words into `Feed.notes`.
+Extensions ("_…") are not read, so nobody else's feed can put words into `Feed.notes`; but for our own of an item, which
+says where it is discussed.
 
 Source: https://www.jsonfeed.org/version/1.1/ and /version/1/.
 """
@@ -18,6 +19,7 @@ from penny.wire.xml_text import decode
 VERSION = "https://jsonfeed.org/version/1.1"
 DIGITS = 18   # of an integer; beyond that it is nobody's id, size or duration
 _EPOCH = datetime(1970, 1, 1)
+_FIELDS = Item._fields[:Item._fields.index("comments_url")]   # JSON Feed's own
 _NUMBERS = (float, int)   # nought is a value
 
 
@@ -62,6 +64,7 @@ def _nothing(name: str) -> None:
 
 def _item(item: dict, notes: Notes) -> Item:
     url, title = _url(item, "url", notes), _title(item, "title", notes)
+    own = item.get("_penny") if isinstance(item.get("_penny"), dict) else {}
     return Item(
         id=_id(item.get("id"), notes) or url or title,
         url=url,
@@ -77,6 +80,8 @@ def _item(item: dict, notes: Notes) -> Item:
         attachments=_attachments(item, notes),
         image=_url(item, "image", notes) or _url(item, "banner_image", notes),
         language=_title(item, "language", notes)[:40],
+        comments_url=_url(own, "comments_url", notes),
+        comments=int(own["comments"]) if _is_size(own.get("comments")) else None,
     )
 
 
@@ -166,19 +171,24 @@ def render(feed: Feed) -> dict:
 
 
 def render_item(item: Item) -> dict:
-    """One item as a JSON Feed 1.1 object."""
-    document = _filled(item)
-    for key in ("date_published", "date_modified"):
-        if key in document:
-            date = _rfc3339(document.pop(key))
+    """One item as a JSON Feed 1.1 object; what JSON Feed has no name for stands in `_penny`."""
+    document: dict = {}
+    # One look at each field: there are thousands of items. Most are empty, and most of the rest is ASCII text.
+    for key, value in zip(_FIELDS, item):
+        if not value and value != 0:
+            continue
+        if value.__class__ is str:
+            document[key] = value if value.isascii() else encodable(value)
+        elif value.__class__ is tuple:
+            document[key] = [encodable(one) if one.__class__ is str else _filled(one) for one in value]
+        else:
+            date = _rfc3339(value)
             if date:
                 document[key] = date
-    if item.authors:
-        document["authors"] = list(map(_filled, item.authors))
-    if item.attachments:
-        document["attachments"] = list(map(_filled, item.attachments))
-    if item.tags:
-        document["tags"] = list(map(encodable, item.tags))
+    if item.comments_url or item.comments is not None:
+        document["_penny"] = {"comments_url": encodable(item.comments_url)} if item.comments_url else {}
+        if item.comments is not None:
+            document["_penny"]["comments"] = item.comments
     return document
 
 

@@ -56,12 +56,12 @@ _USUAL = {
 
 
 def read(text: str, collector: Callable, notes: Notes):
-    """The collector that has seen what `text` holds of a document; None if it holds none, or too little of one.
+    """The collector that has seen what `text`, `cleaned`, holds of a document; None if it holds none, or too little of one.
 
     `collector(parser, notes)` makes it; `collector.ROOTS` are the names that its documents may begin with, and
     `is_worth_keeping()` says whether what came before the document broke off is of any use.
     """
-    reader = _Reader(_cleaned(text, notes), collector.ROOTS, notes)
+    reader = _Reader(text, collector.ROOTS, notes)
     seen = collector(reader, notes)
     try:
         reader.read()
@@ -72,7 +72,8 @@ def read(text: str, collector: Callable, notes: Notes):
     return seen if reader.begun and (not reader.cut or seen.is_worth_keeping()) else None
 
 
-def _cleaned(text: str, notes: Notes) -> str:
+def cleaned(text: str, notes: Notes) -> str:
+    """`text` without the characters that XML does not have."""
     text = encodable(text).replace("\r\n", "\n").strip("\0\ufeff")
     if _CONTROL.search(text):
         table = {code: " " for code in range(32) if code not in (9, 10, 13)}
@@ -91,7 +92,7 @@ class _Reader:
     """
 
     def __init__(self, text: str, roots: tuple, notes: Notes) -> None:
-        self.StartElementHandler = self.EndElementHandler = None
+        self.StartElementHandler = self.EndElementHandler = self.StartNamespaceDeclHandler = None
         self.CharacterDataHandler = self.SkippedEntityHandler = None
         self.text, self.roots, self.notes = text, roots, notes
         self.begun = self.finished = self.cut = False
@@ -203,6 +204,8 @@ class _Reader:
         declared = {name[6:]: uri for name, uri in pairs if name == "xmlns" or name.startswith("xmlns:")}
         if declared and len(self.scope) + len(declared) <= PREFIXES:
             self.scope, self.names = {**self.scope, **declared}, {}
+            for prefix, uri in declared.items() if self.StartNamespaceDeclHandler else ():
+                self.StartNamespaceDeclHandler(prefix, uri)
         values: dict[str, str] = {}
         for name, value in pairs:
             if not name.startswith("xmlns"):

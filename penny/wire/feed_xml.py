@@ -12,6 +12,7 @@ RSS 1.0's Syndication module, Microsoft's Channel Definition Format.
 """
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Callable
 
@@ -24,7 +25,8 @@ from penny.wire.xml_text import SEPARATOR, WrongRoot, read_xml
 if TYPE_CHECKING:
     from xml.parsers.expat import XMLParserType
 
-NAMES = 5_000    # names of elements whose rule is remembered, in each context
+NAMES = 300      # names of elements whose rule is remembered, in each context
+NAME = 200       # characters of such a name
 _ATOM = ("http://www.w3.org/2005/Atom", "http://purl.org/atom/ns#")
 
 # Names ---------------------------------------------------------------------------------------------------------
@@ -39,33 +41,44 @@ _NAMESPACES = {
     "rssnamespace.org/feedburner/ext/1.0": "feedburner:", "www.pheedo.com/namespace/pheedo": "feedburner:",
     "www.w3.org/1999/02/22-rdf-syntax-ns": "rdf:", "www.w3.org/1999/xhtml": "xhtml:",
     "purl.org/rss/1.0/modules/syndication": "sy:", "purl.oclc.org/net/rss_2.0/enc": "enc:",
-    "www.google.com/schemas/play-podcasts/1.0": "googleplay:",
+    "www.google.com/schemas/play-podcasts/1.0": "googleplay:", "purl.org/rss/1.0/modules/slash": "slash:",
+    "purl.org/syndication/thread/1.0": "thr:",
 }
 
 
-class _Prefixes(dict):
-    """The prefix that this module gives to a namespace, worked out once in a document."""
-
-    def __missing__(self, uri: str) -> str:
-        bare = uri.strip().lower().rstrip("/#").partition("://")
-        prefix = self[uri] = _NAMESPACES.get(bare[2] or bare[0], "?:")
-        return prefix
+_PREFIXES = frozenset(_NAMESPACES.values()) - {"", "rdf:", "xhtml:"}
 
 
 class _Rules(dict):
-    """A table below by expat's own names, each looked up once in a document; None for what is passed over."""
+    """A table below by expat's own names, each looked up once; None for what is passed over."""
 
-    def __init__(self, table: dict, prefixes: _Prefixes, atom: bool) -> None:
-        self.table, self.prefixes, self.atom = table, prefixes, atom
+    def __init__(self, table: dict, plain_namespace: str, is_atom: bool, odd: dict) -> None:
+        self.table, self.plain_namespace, self.is_atom, self.odd = table, plain_namespace, is_atom, odd
 
     def __missing__(self, name: str) -> Rule | None:
         uri, _, local = name.rpartition(SEPARATOR)
-        rule = self.table.get(self.prefixes[uri] + local.lower())
+        prefix = "" if uri == self.plain_namespace else self.odd.get(uri) or _prefix(uri)
+        rule = self.table.get(prefix + local.lower())
         if rule is not None:
-            rule = Rule(*rule, self.atom if not uri else uri.startswith(_ATOM))
-        if len(self) < NAMES:
+            rule = Rule(*rule, self.is_atom if not uri else uri.startswith(_ATOM))
+        if len(name) <= NAME:
+            if len(self) >= NAMES:
+                self.clear()
             self[name] = rule
         return rule
+
+
+def _prefix(uri: str) -> str:
+    """The prefix that this module gives to a namespace."""
+    bare = uri.strip().lower().rstrip("/#").partition("://")
+    return _NAMESPACES.get(bare[2] or bare[0], "?:")
+
+
+@lru_cache(4)
+def _contexts(plain_namespace: str, is_atom: bool, odd: tuple = ()) -> dict[str, _Rules]:
+    """The rules of each context, for documents whose root has this local name and namespace: worked out once for many
+    documents, since most feeds of a lab write the same few names."""
+    return {name: _Rules(table, plain_namespace, is_atom, dict(odd)) for name, table in _CONTEXTS.items()}
 
 
 # Collecting ----------------------------------------------------------------------------------------------------
@@ -95,9 +108,16 @@ class Collector:
         self.known: dict[tuple, list] = {}   # what `once` has worked out
         self.attrs, self.chunks = {}, []
         self.collect = self.chunks.append
+        self.odd: dict[str, str] = {}     # namespaces nobody has heard of, under a prefix that everybody knows
+        parser.StartNamespaceDeclHandler = self.namespace
         parser.StartElementHandler = self.start_root
         parser.EndElementHandler = self.end
         parser.SkippedEntityHandler = self.skipped_entity
+
+    def namespace(self, prefix: str | None, uri: str | None) -> None:
+        """The root declares a namespace: a mistyped one means what its prefix says."""
+        if prefix and uri and prefix + ":" in _PREFIXES and len(uri) <= NAME and _prefix(uri) == "?:":
+            self.odd[uri] = prefix + ":"
 
     def start_root(self, name: str, attrs: dict) -> None:
         uri, _, local = name.rpartition(SEPARATOR)
@@ -105,11 +125,10 @@ class Collector:
         if local not in self.ROOTS:
             raise WrongRoot(shape.HTML_PAGE if local == "html" else
                             f"the document is <{local[:40]}>, not a feed")
-        prefixes = _Prefixes()
-        if local != "rdf":
-            prefixes[uri] = ""   # a root's namespace counts as plain even if nobody has heard of it
-        atom = local in ("feed", "entry")
-        self.contexts = {name: _Rules(table, prefixes, atom) for name, table in _CONTEXTS.items()}
+        # A root's namespace counts as plain even if nobody has heard of it.
+        self.contexts = _contexts("" if local == "rdf" or len(uri) > NAME else uri, local in ("feed", "entry"),
+                                  tuple(self.odd.items()))
+        self.parser.StartNamespaceDeclHandler = None
         self.base = attrs.get(XML_BASE, "")
         self.parser.StartElementHandler = self.start
         _enter_feed(self, None, attrs)
@@ -198,11 +217,10 @@ class Collector:
     def url(self, url: str, attrs: dict) -> str:
         """`url` resolved against the xml:base in force, if it is safe and not too long; else ""."""
         url = safe_url(url)
-        base = self.base
         if attrs and XML_BASE in attrs:
-            base = shape.join_url(base, attrs[XML_BASE])
-        if base and url:
-            url = safe_url(shape.join_url(base, url))
+            url = safe_url(shape.join_url(shape.join_url(self.base, attrs[XML_BASE]), url)) if url else ""
+        elif self.base and url:
+            url = safe_url(shape.join_url(self.base, url))
         if len(url) > shape.URL:
             self.notes.add(f"URLs longer than {shape.URL} characters were left out")
             return ""
@@ -369,6 +387,8 @@ _CONTEXTS = {
              **_leaves(fields.close_full, "full", "body fullitem", 3),
              **_leaves(fields.close_original_link, "external", "feedburner:origlink"),
              **_leaves(fields.close_text, "duration", "itunes:duration"),
+             **_leaves(fields.close_comments_url, "discussion", "comments"),
+             **_leaves(fields.close_text, "comments", "slash:comments thr:total"),
              **_leaves(fields.close_enclosure, "", "enclosure enc:enclosure"), **_entered(_enter_source, "", "source")},
     "media": {**_ITEM, **_TAGGED, **_MEDIA, **_leaves(fields.close_title, "title", "media:title", 3),
               **_leaves(fields.close_short, "short", "media:description", 8),

@@ -209,9 +209,6 @@ def main() -> None:
         milliseconds(near_duplicates.signature, chosen),
         milliseconds(near_duplicates.signature, [text.replace("'", "\u2019") + "\u2019" for text in chosen]),
         milliseconds(near_duplicates.signature, [(text * 100)[:6000] + text[::-1] * 100 for text in chosen[:50]])))
-    start = time.process_time()
-    groups = near_duplicates.group(signatures)
-    print("group: %.0f ms for %d signatures, %d groups" % ((time.process_time() - start) * 1000, len(chosen), len(groups)))
     show_pairs(articles, [near_duplicates.signature(text) for text in articles], options.shown)
     if options.ways:
         compare_ways("whole articles", chosen, copies)
