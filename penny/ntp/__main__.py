@@ -1,0 +1,4 @@
+"""`python -m penny.ntp`"""
+from penny.core import run
+
+run.main("ntp")
